@@ -1,0 +1,27 @@
+# TorchScript to ncnn.
+
+
+rule convert:
+    input:
+        traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
+    output:
+        param="results/{model}/ncnn/{precision}/{part}_jit_trace-pnnx.ncnn.param",
+        bin="results/{model}/ncnn/{precision}/{part}_jit_trace-pnnx.ncnn.bin",
+    log:
+        "logs/{model}/convert-{precision}-{part}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 200 + 2 * checkpoint_mb(wildcards),
+    params:
+        code=code("convert", "pnnx"),
+    message:
+        "{wildcards.model}: converting the {wildcards.part} to {wildcards.precision}"
+    shell:
+        "python -m workflow_scripts.convert"
+        " --traced {input.traced:q}"
+        " --precision {wildcards.precision}"
+        " --param {output.param:q}"
+        " --bin {output.bin:q}"
+        " > {log:q} 2>&1"

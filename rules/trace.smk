@@ -1,0 +1,28 @@
+# PyTorch to TorchScript.
+
+
+rule trace:
+    input:
+        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        description="results/{model}/model.json",
+    output:
+        "results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
+    log:
+        "logs/{model}/trace-{part}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 400 + 2 * checkpoint_mb(wildcards),
+    params:
+        family=lambda wildcards: model_of(wildcards).family,
+        code=code("trace", "torch"),
+    message:
+        "{wildcards.model}: tracing the {wildcards.part}"
+    shell:
+        "python -m workflow_scripts.trace"
+        " --checkpoint {input.checkpoint:q}"
+        " --family {params.family:q}"
+        " --part {wildcards.part}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

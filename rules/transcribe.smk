@@ -1,0 +1,39 @@
+# The test wavs, heard by the real sherpa-ncnn and by plain ncnn.
+
+
+rule transcribe:
+    input:
+        sherpa=ncnn_files("results/{model}/sherpa-ncnn/{precision}"),
+        tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
+        ncnn=ncnn_files("results/{model}/ncnn/{precision}"),
+        description="results/{model}/model.json",
+        wavs=lambda wildcards: model_of(wildcards).test_wavs,
+        references=lambda wildcards: model_of(wildcards).transcripts or [],
+    output:
+        "results/{model}/transcripts/{precision}.tsv",
+    log:
+        "logs/{model}/transcribe-{precision}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: CONFIG.transcription.threads
+    resources:
+        mem_mb=lambda wildcards: 600 + 3 * checkpoint_mb(wildcards),
+    params:
+        sherpa=lambda wildcards, input: Path(input.tokens).parent,
+        ncnn=lambda wildcards, input: Path(input.ncnn[0]).parent,
+        references=lambda wildcards, input: (
+            f"--references {shlex.quote(input.references)}" if input.references else ""
+        ),
+        code=code("transcribe", "ncnn", "sherpa-ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+    message:
+        "{wildcards.model}: transcribing with {wildcards.precision}"
+    shell:
+        "python -m workflow_scripts.transcribe"
+        " --sherpa {params.sherpa:q}"
+        " --ncnn {params.ncnn:q}"
+        " --description {input.description:q}"
+        " --wavs {input.wavs:q}"
+        " {params.references}"
+        " --threads {threads}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

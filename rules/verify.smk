@@ -1,0 +1,61 @@
+# ncnn against PyTorch. What does not pass here is not delivered.
+
+
+rule make_reference:
+    input:
+        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        description="results/{model}/model.json",
+    output:
+        "results/{model}/verification/reference.npz",
+    log:
+        "logs/{model}/make_reference.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 500 + 2 * checkpoint_mb(wildcards),
+    params:
+        family=lambda wildcards: model_of(wildcards).family,
+        lengths=CONFIG.verification.lengths,
+        segments=CONFIG.verification.segments,
+        code=code("make_reference", "torch", "kaldi-native-fbank"),
+    message:
+        "{wildcards.model}: running the model in PyTorch, for reference"
+    shell:
+        "python -m workflow_scripts.make_reference"
+        " --checkpoint {input.checkpoint:q}"
+        " --family {params.family:q}"
+        " --lengths {params.lengths}"
+        " --segments {params.segments}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule verify:
+    input:
+        reference="results/{model}/verification/reference.npz",
+        description="results/{model}/model.json",
+        ncnn=ncnn_files("results/{model}/ncnn/{precision}"),
+    output:
+        "results/{model}/verification/{precision}.json",
+    log:
+        "logs/{model}/verify-{precision}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 600 + 2 * checkpoint_mb(wildcards),
+    params:
+        ncnn=lambda wildcards, input: Path(input.ncnn[0]).parent,
+        tolerance=lambda wildcards: CONFIG.precisions[wildcards.precision].tolerance,
+        code=code("verify", "ncnn"),
+    message:
+        "{wildcards.model}: comparing {wildcards.precision} in ncnn with PyTorch"
+    shell:
+        "python -m workflow_scripts.verify"
+        " --reference {input.reference:q}"
+        " --description {input.description:q}"
+        " --ncnn {params.ncnn:q}"
+        " --tolerance {params.tolerance}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,1 @@
+"""Export icefall's streaming transducers to ncnn, for sherpa-ncnn."""

@@ -1,0 +1,86 @@
+"""TorchScript to ncnn, by pnnx."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.files import replacing
+
+#: Lines of pnnx's log that an error shows.
+LOG_TAIL = 15
+
+
+def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bool) -> str:
+    """Convert one traced network; weights stored as fp16 or fp32.
+
+    pnnx's exit status alone says little: it has been seen to end well and leave files out, and
+    to crash after writing half of them. Both files must be there, made in a folder of their own,
+    before either takes its place.
+
+    Returns:
+        pnnx's log.
+
+    Raises:
+        UserError: pnnx failed or left a file out; the message shows the end of its log.
+    """
+    with tempfile.TemporaryDirectory(dir=_parent(param), prefix=".pnnx-") as folder:
+        made = {kind: Path(folder, f"model.ncnn.{kind}") for kind in ("param", "bin")}
+        rest = [
+            f"{option}={Path(folder, f'rest.{option}')}"
+            for option in ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")
+        ]
+        done = subprocess.run(
+            [
+                _executable(),
+                Path(traced).resolve(),
+                f"fp16={int(fp16)}",
+                f"ncnnparam={made['param']}",
+                f"ncnnbin={made['bin']}",
+                *rest,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=folder,
+        )
+        missing = [f.name for f in made.values() if not f.is_file() or f.stat().st_size == 0]
+        if done.returncode != 0 or missing:
+            raise UserError(_failure(traced, done.returncode, missing, done.stdout))
+        # One after the other, the param last: a pair is complete once its param is there.
+        for kind, target in (("bin", bin_), ("param", param)):
+            with replacing(target) as partial:
+                made[kind].rename(partial)
+    return done.stdout
+
+
+def _parent(path: str | Path) -> Path:
+    parent = Path(path).resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent
+
+
+def _executable() -> Path:
+    # Found without importing it: that would load torch, which the executable does not need.
+    spec = importlib.util.find_spec("pnnx")
+    if spec is None or spec.origin is None:
+        raise UserError("pnnx is not installed in this environment; see requirements.txt.")
+    return Path(spec.origin).with_name("pnnx")
+
+
+def _failure(traced: str | Path, status: int, missing: list[str], log: str) -> str:
+    if status < 0:
+        what = f"crashed ({signal.Signals(-status).name})"
+    elif status > 0:
+        what = f"failed with exit status {status}"
+    else:
+        what = "ended without an error"
+    if missing:
+        what += f" and left out {' and '.join(missing)}"
+    tail = "\n".join("  " + line for line in log.splitlines()[-LOG_TAIL:])
+    return f"pnnx {what} on {traced}. The end of its log:\n{tail}"

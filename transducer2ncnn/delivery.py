@@ -1,0 +1,55 @@
+"""The folder that sherpa-ncnn runs: six model files and tokens.txt."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn import param as param_file
+from transducer2ncnn import sherpa
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.families import described
+from transducer2ncnn.features import FEATURE_DIM
+from transducer2ncnn.files import replacing
+from transducer2ncnn.layout import ncnn_files
+
+
+def deliver(
+    files: dict[str, tuple[Path, Path]],
+    description: dict[str, Any],
+    tokens: str | Path,
+    folder: str | Path,
+) -> None:
+    """Copy verified ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
+
+    Args:
+        files: (param, bin) of each part, plain ncnn.
+        description: what ``model.describe`` found.
+
+    Raises:
+        UserError: sherpa-ncnn cannot use a model of these sizes.
+    """
+    family, sizes = described(description)
+    for name, value, needed in (
+        ("context size", sizes.context_size, sherpa.CONTEXT_SIZE),
+        ("feature dim", sizes.feature_dim, FEATURE_DIM),
+    ):
+        if value != needed:
+            raise UserError(
+                f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
+                f"{needed} only. The plain ncnn files beside it are complete and verified."
+            )
+    targets = ncnn_files(folder)
+    for part, (param, bin_) in files.items():
+        graph = param_file.read(param)
+        if part == "encoder":
+            graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
+        _copy(bin_, targets[part][1])
+        param_file.write(targets[part][0], graph)
+    _copy(tokens, Path(folder, "tokens.txt"))
+
+
+def _copy(source: str | Path, target: Path) -> None:
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)

@@ -1,0 +1,22 @@
+"""The surroundings that the rules' commands run in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def set_up_scripts(root: str | Path) -> None:
+    """Let ``python -m workflow_scripts.<name>`` work from any folder, on any machine of a run.
+
+    Modules are found from ``root``, the project's. ``python`` is the interpreter that Snakemake
+    runs on, whether or not its environment is activated; conda still puts its own in front.
+    """
+    _prepend("PYTHONPATH", str(root))
+    _prepend("PATH", str(Path(sys.executable).parent))
+
+
+def _prepend(variable: str, folder: str) -> None:
+    folders = [f for f in os.environ.get(variable, "").split(os.pathsep) if f and f != folder]
+    os.environ[variable] = os.pathsep.join([folder, *folders])

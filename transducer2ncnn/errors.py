@@ -1,0 +1,19 @@
+"""Errors that a user can act on, and how a script ends with one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something in the user's hands is wrong: the message says what, where, and what to do."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's ``main``; a ``UserError`` becomes its message and exit status 1."""
+    try:
+        main()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(1)

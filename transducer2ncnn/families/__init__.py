@@ -1,0 +1,50 @@
+"""Model families by name. A family states only what is its own; everything else is shared.
+
+A family is a package: the package itself says what can be said without PyTorch (``Family``), and
+its module ``graph`` holds the network (``graphs.Graph``), which only the first steps need.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from transducer2ncnn.families import lstm
+
+
+class Family(Protocol):
+    """What a family's package defines.
+
+    The encoder's inputs and outputs are given as lists of arrays in ncnn's shapes, which have no
+    batch axis: features first, the carried states last. ``BATCH_AXES`` says where PyTorch has
+    its batch axis in each, None where it has none. Inputs and outputs correspond by position.
+    """
+
+    __name__: str
+    #: A dataclass with every size of the model as an int.
+    Sizes: type
+    #: Frames that sherpa-ncnn gives the encoder at a time, and by how many it moves on.
+    SEGMENT: int
+    HOP: int
+    BATCH_AXES: tuple[int | None, ...]
+    #: Position of the first carried state among the encoder's inputs, and among its outputs.
+    FIRST_STATE: int
+
+    def encoder_inputs(self, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
+        """in0, in1, … for features x (T, feature_dim) and the states carried over."""
+
+    def initial_states(self, sizes: Any) -> list[np.ndarray]:
+        """The states at the start of an utterance."""
+
+    def sherpa_meta_data(self, sizes: Any) -> dict[int, int]:
+        """Parameters of the SherpaMetaData layer that sherpa-ncnn expects in the encoder."""
+
+
+FAMILIES: dict[str, Family] = {"lstm": lstm}
+
+
+def described(description: dict[str, Any]) -> tuple[Family, Any]:
+    """Family and sizes, out of what ``model.describe`` returned."""
+    family = FAMILIES[description["family"]]
+    return family, family.Sizes(**description["sizes"])

@@ -1,0 +1,68 @@
+"""From a checkpoint file to a PyTorch model that computes what the trained one did."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transducer2ncnn.checkpoint import fold_scales, load_state_dict
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.layout import PARTS
+
+
+def load(checkpoint: str | Path, family: str) -> tuple[nn.Module, Any]:
+    """The model, in evaluation mode and without gradients, and its sizes.
+
+    Raises:
+        UserError: the checkpoint cannot be opened safely, or is not of this family.
+    """
+    graph = GRAPHS[family]
+    state = fold_scales(load_state_dict(checkpoint))
+    try:
+        sizes = graph.read_sizes(state)
+    except UserError as e:
+        raise UserError(f"{checkpoint}: {e}") from None
+    # On the meta device no memory is taken for weights that are about to be replaced.
+    with torch.device("meta"):
+        model = graph.build(sizes)
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False), sizes
+
+
+def check_stated(checkpoint: str | Path, sizes: Any, stated: dict[str, int]) -> None:
+    """Raise UserError where a size that the config states is not the checkpoint's."""
+    actual = dataclasses.asdict(sizes)
+    for name in stated:
+        if name not in actual:
+            raise UserError(f"sizes.{name}: no such size. Expected one of {', '.join(actual)}.")
+    wrong = [f"{k} is {actual[k]}, not {v}" for k, v in stated.items() if actual[k] != v]
+    if wrong:
+        raise UserError(
+            f"{checkpoint} is not the model that the config's `sizes` states: in the checkpoint "
+            f"{'; '.join(wrong)}. Correct the config, or leave `sizes` out: they are read off "
+            "the checkpoint."
+        )
+
+
+def describe(checkpoint: str | Path, family: str, stated: dict[str, int]) -> dict[str, Any]:
+    """What the later steps need to know of a checkpoint without opening it again.
+
+    Raises:
+        UserError: as ``load``, or a stated size is not the checkpoint's.
+    """
+    model, sizes = load(checkpoint, family)
+    check_stated(checkpoint, sizes, stated)
+    counts = {part: _num_parameters(getattr(model, part)) for part in PARTS}
+    return {
+        "family": family,
+        "sizes": dataclasses.asdict(sizes),
+        "parameters": counts | {"total": sum(counts.values())},
+    }
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

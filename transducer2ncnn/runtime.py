@@ -1,0 +1,56 @@
+"""Running a converted network on Python ncnn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ncnn
+import numpy as np
+
+from transducer2ncnn.errors import UserError
+
+
+class Network:
+    """One param/bin pair, computing in fp32 whatever its weights are stored as.
+
+    Raises:
+        UserError: ncnn cannot load the pair.
+    """
+
+    def __init__(self, param: str | Path, bin_: str | Path, threads: int = 1) -> None:
+        self.param, self.bin = str(param), str(bin_)
+        self._net = ncnn.Net()
+        # ncnn reads its options while loading, so they come first. With light mode off, blobs
+        # in the middle of the graph can be looked at as well.
+        opt = self._net.opt
+        opt.num_threads = threads
+        opt.lightmode = False
+        opt.use_vulkan_compute = False
+        opt.use_fp16_packed = opt.use_fp16_storage = opt.use_fp16_arithmetic = False
+        opt.use_bf16_storage = False
+        for path, load in ((self.param, self._net.load_param), (self.bin, self._net.load_model)):
+            if not Path(path).is_file():
+                raise UserError(f"{path}: no such file.")
+            if load(path) != 0:
+                raise UserError(f"{path}: ncnn cannot load it (its reason is in the lines above).")
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        """Compute the blobs named in ``outputs``, arrays in ncnn's shapes (no batch axis).
+
+        Raises:
+            UserError: ncnn refuses an input or cannot compute a blob.
+        """
+        extractor = self._net.create_extractor()
+        # A Mat borrows its array's memory, so both live as long as the extractor.
+        arrays = {name: np.ascontiguousarray(a) for name, a in inputs.items()}
+        mats = {name: ncnn.Mat(a) for name, a in arrays.items()}
+        for name, mat in mats.items():
+            if extractor.input(name, mat) != 0:
+                raise UserError(f"{self.param}: has no input blob {name!r}.")
+        results = []
+        for name in outputs:
+            status, mat = extractor.extract(name)
+            if status != 0 or mat.empty():
+                raise UserError(f"{self.param}: ncnn cannot compute blob {name!r} ({status=}).")
+            results.append(np.array(mat))
+        return results

@@ -1,0 +1,59 @@
+"""What a run made and where, as a table for a person."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn.layout import PARTS
+
+
+def lines(results: Path, models: list[str]) -> Iterator[str]:
+    """The delivered folders of some models: files, sizes, verification, transcripts."""
+    for model in models:
+        folders = sorted((results / model / "sherpa-ncnn").glob("*/"))
+        for folder in folders:
+            verification = json.loads(
+                (results / model / "verification" / f"{folder.name}.json").read_text()
+            )
+            yield ""
+            yield f"{folder}/    ready for sherpa-ncnn"
+            yield f"  {'file':<40} {'size':>12}   largest error against PyTorch"
+            for file in sorted(folder.iterdir()):
+                error = _error(file.name, verification)
+                yield f"  {file.name:<40} {_size(file):>12}   {error}".rstrip()
+            yield from _transcripts(results / model / "transcripts" / f"{folder.name}.tsv")
+    yield ""
+
+
+def _size(file: Path) -> str:
+    size = file.stat().st_size
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+def _error(name: str, verification: dict[str, Any]) -> str:
+    for part in PARTS:
+        if name.startswith(part) and name.endswith(".bin"):
+            error = verification["parts"][part]["max_error"]
+            return f"{error:.1e}  (tolerance {verification['tolerance']:g})"
+    return ""
+
+
+def _transcripts(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
+    known = [row for row in rows if row["reference"]]
+    right = sum(row["sherpa-ncnn"] == row["reference"] for row in known)
+    differ = [row["wav"] for row in rows if row["agree"] == "no"]
+    yield f"  {path}: {len(rows)} recordings"
+    if known:
+        yield f"    sherpa-ncnn heard {right} of {len(known)} exactly as their transcripts say"
+    if differ:
+        yield f"    WARNING: sherpa-ncnn and plain ncnn differ on {', '.join(differ)}"
+    else:
+        yield "    sherpa-ncnn and plain ncnn agree on every one"

@@ -1,0 +1,20 @@
+"""Convert one traced network to ncnn."""
+
+import argparse
+
+from transducer2ncnn import convert, errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traced", required=True)
+    parser.add_argument("--precision", required=True, choices=("fp16", "fp32"))
+    parser.add_argument("--param", required=True)
+    parser.add_argument("--bin", required=True)
+    args = parser.parse_args()
+
+    print(convert.convert(args.traced, args.param, args.bin, fp16=args.precision == "fp16"))
+
+
+if __name__ == "__main__":
+    errors.run(main)

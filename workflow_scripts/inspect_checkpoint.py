@@ -1,0 +1,28 @@
+"""Read a checkpoint's sizes and count its parameters."""
+
+import argparse
+import json
+
+from transducer2ncnn import errors, files, model, tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--tokens", required=True)
+    parser.add_argument("--family", required=True)
+    parser.add_argument("--sizes", type=json.loads, default={}, help="sizes that it must have")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    description = model.describe(args.checkpoint, args.family, args.sizes)
+    tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    for name, value in description["sizes"].items():
+        print(f"{name}: {value}")
+    for part, count in description["parameters"].items():
+        print(f"{part} parameters: {count:,}")
+    files.write_json(args.output, description)
+
+
+if __name__ == "__main__":
+    errors.run(main)

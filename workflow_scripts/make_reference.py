@@ -1,0 +1,25 @@
+"""Compute PyTorch's side of the verification."""
+
+import argparse
+
+from transducer2ncnn import errors, model, reference
+from transducer2ncnn.families import FAMILIES
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--family", required=True)
+    parser.add_argument("--lengths", required=True, type=int, nargs="+")
+    parser.add_argument("--segments", required=True, type=int)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    network, sizes = model.load(args.checkpoint, args.family)
+    arrays = reference.make(network, FAMILIES[args.family], sizes, args.lengths, args.segments)
+    reference.save(args.output, arrays)
+    print(f"{len(arrays)} arrays, {sum(a.nbytes for a in arrays.values()) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,24 @@
+"""Trace one part of a model to TorchScript."""
+
+import argparse
+
+from transducer2ncnn import errors, model, torchscript
+from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.layout import PARTS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--family", required=True)
+    parser.add_argument("--part", required=True, choices=PARTS)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    network, sizes = model.load(args.checkpoint, args.family)
+    torchscript.trace(network, FAMILIES[args.family], sizes, args.part, args.output)
+    print(f"traced the {args.part}, which computes what the model does at every length checked")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,45 @@
+"""Transcribe recordings with an exported model, by sherpa-ncnn and by plain ncnn."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import audio, errors, layout, tokens, transcription
+from transducer2ncnn.families import described
+from transducer2ncnn.greedy import GreedySearch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sherpa", required=True, help="folder that sherpa-ncnn runs")
+    parser.add_argument("--ncnn", required=True, help="folder of the plain ncnn files")
+    parser.add_argument("--description", required=True, help="model.json")
+    parser.add_argument("--wavs", required=True, nargs="+")
+    parser.add_argument("--references", help="table of what is said in the wavs")
+    parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    recordings = {wav: audio.read(wav) for wav in args.wavs}
+    references = transcription.read_references(args.references)
+    by_sherpa = transcription.sherpa_texts(args.sherpa, recordings, args.threads)
+
+    family, sizes = described(json.loads(Path(args.description).read_text()))
+    search = GreedySearch(layout.ncnn_files(args.ncnn), family, sizes, args.threads)
+    symbols = tokens.read(Path(args.sherpa, "tokens.txt"), sizes.vocab_size)
+    by_ncnn = [tokens.to_text(search.decode(x), symbols) for x in recordings.values()]
+
+    transcripts = [
+        transcription.Transcript(wav, references.get(Path(wav).name, ""), a, b)
+        for wav, a, b in zip(recordings, by_sherpa, by_ncnn, strict=True)
+    ]
+    transcription.write(args.output, transcripts)
+    for t in transcripts:
+        if not t.agree:
+            print(f"{t.wav}: sherpa-ncnn hears {t.sherpa_ncnn!r}, plain ncnn {t.ncnn!r}")
+    differ = sum(not t.agree for t in transcripts)
+    print(f"{len(transcripts)} recordings; the two texts differ in {differ}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

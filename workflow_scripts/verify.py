@@ -1,0 +1,34 @@
+"""Compare a model's ncnn files with PyTorch; fail where they part."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import errors, files, isolated, layout, verification
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference", required=True)
+    parser.add_argument("--description", required=True, help="model.json")
+    parser.add_argument("--ncnn", required=True, help="folder of the ncnn files")
+    parser.add_argument("--tolerance", required=True, type=float)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    family = json.loads(Path(args.description).read_text())["family"]
+    ncnn_files = layout.ncnn_files(args.ncnn)
+    try:
+        # ncnn can crash on files that are wrong enough.
+        found = isolated.call(
+            verification.compare, args.reference, family, ncnn_files, args.tolerance
+        )
+    except isolated.IsolatedError as e:
+        raise errors.UserError(f"{args.ncnn}: ncnn cannot run these files: {e}") from None
+    for part, result in found.items():
+        print(f"{part}: largest error {result['max_error']:.2e}, tolerance {args.tolerance:g}")
+    files.write_json(args.output, {"tolerance": args.tolerance, "parts": found})
+
+
+if __name__ == "__main__":
+    errors.run(main)
