@@ -11,6 +11,7 @@ from torch import nn
 
 from transducer2ncnn.checkpoint import fold_scales, load_state_dict
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.families.graphs import GRAPHS
 from transducer2ncnn.layout import PARTS
 
 
