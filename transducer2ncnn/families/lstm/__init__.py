@@ -56,6 +56,8 @@ def sherpa_meta_data(sizes: LstmSizes) -> dict[int, int]:
 
 
 def __getattr__(name):  # TEMPORARY
-    from transducer2ncnn.families.lstm import graph
+    if name not in ("LstmTransducer", "subsampled"):
+        raise AttributeError(name)
+    import importlib
 
-    return getattr(graph, name)
+    return getattr(importlib.import_module("transducer2ncnn.families.lstm.graph"), name)
