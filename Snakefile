@@ -15,15 +15,12 @@ include: "rules/convert.smk"
 include: "rules/verify.smk"
 include: "rules/deliver.smk"
 include: "rules/transcribe.smk"
+include: "rules/folders.smk"
 
 
 rule all:
     default_target: True
     input:
-        artifacts(),
+        [artifact for name in CONFIG.models for artifact in artifacts_of(name)],
     message:
         "everything that the configuration asks for is there"
-
-
-onsuccess:
-    shell("python -m workflow_scripts.summarize --results results {MODELS:q}")

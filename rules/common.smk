@@ -28,8 +28,6 @@ try:
 except UserError as e:
     raise WorkflowError(str(e)) from None
 
-MODELS = list(CONFIG.models)
-
 
 wildcard_constraints:
     model="|".join(map(re.escape, CONFIG.models)),
@@ -57,17 +55,28 @@ def checkpoint_mb(wildcards):
     return Path(model_of(wildcards).checkpoint).stat().st_size / 1e6
 
 
-def artifacts():
-    """Everything that the configuration asks for."""
-    for name, model in CONFIG.models.items():
-        results = f"results/{name}"
-        yield f"{results}/model.json"
-        yield from (f"{results}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS)
-        yield f"{results}/verification/reference.npz"
+def delivered(model, precision):
+    folder = f"results/{model}/sherpa-ncnn/{precision}"
+    return [*ncnn_files(folder), f"{folder}/tokens.txt"]
+
+
+def artifacts_of(name):
+    """Everything that the configuration asks for of one model."""
+    results, model = f"results/{name}", CONFIG.models[name]
+    yield f"{results}/model.json"
+    yield from (f"{results}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS)
+    yield f"{results}/verification/reference.npz"
+    for precision in CONFIG.precisions_of(name):
+        yield from ncnn_files(f"{results}/ncnn/{precision}")
+        yield f"{results}/verification/{precision}.json"
+        yield from delivered(name, precision)
+        if model.test_wavs:
+            yield f"{results}/transcripts/{precision}.tsv"
+
+
+def folders():
+    """Folders that can be asked for, with the files that they stand for."""
+    for name in CONFIG.models:
+        yield f"results/{name}", list(artifacts_of(name))
         for precision in CONFIG.precisions_of(name):
-            yield from ncnn_files(f"{results}/ncnn/{precision}")
-            yield f"{results}/verification/{precision}.json"
-            yield from ncnn_files(f"{results}/sherpa-ncnn/{precision}")
-            yield f"{results}/sherpa-ncnn/{precision}/tokens.txt"
-            if model.test_wavs:
-                yield f"{results}/transcripts/{precision}.tsv"
+            yield f"results/{name}/sherpa-ncnn/{precision}", delivered(name, precision)

@@ -27,4 +27,4 @@ rule inspect_checkpoint:
         " --family {params.family:q}"
         " --sizes {params.sizes:q}"
         " --output {output:q}"
-        " > {log:q} 2>&1"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"

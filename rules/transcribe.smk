@@ -36,4 +36,4 @@ rule transcribe:
         " {params.references}"
         " --threads {threads}"
         " --output {output:q}"
-        " > {log:q} 2>&1"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"

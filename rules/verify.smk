@@ -58,4 +58,4 @@ rule verify:
         " --ncnn {params.ncnn:q}"
         " --tolerance {params.tolerance}"
         " --output {output:q}"
-        " > {log:q} 2>&1"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"

@@ -1,8 +1,8 @@
 """icefall checkpoints: opened without running anything in them, scales folded.
 
 icefall stores most weights next to a scalar log-scale (``X`` and ``X_scale``); what the model
-computes with is ``X · exp(X_scale)``. Training checkpoints hold the optimizer, the sampler and
-the training parameters as well; only the ``model`` entry matters here.
+computes with is ``X · exp(X_scale)``, the folded tensor. Training checkpoints hold the optimizer,
+the sampler and the training parameters as well; only the ``model`` entry matters here.
 """
 
 from __future__ import annotations
@@ -70,16 +70,24 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in state.items()}
 
 
-def fold_scales(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Stored tensors to effective ones: fp32, scales multiplied in, training-only ones left out."""
-    folded = {}
-    for name, tensor in stored.items():
-        if name.startswith(TRAINING_ONLY) or _is_scale_of(name, stored):
-            continue
-        scale = stored.get(_scale_name(name))
-        tensor = tensor.float()
-        folded[name] = tensor if scale is None else tensor * scale.float().exp()
-    return folded
+def inference_tensors(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The stored tensors that the model is made of: no scales, nothing that only training uses."""
+    return {
+        name: tensor
+        for name, tensor in stored.items()
+        if not name.startswith(TRAINING_ONLY) and not _is_scale_of(name, stored)
+    }
+
+
+def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
+    """The effective value of one stored tensor, in fp32: its scale, if it has one, multiplied in.
+
+    The stored tensor is overwritten where it is fp32 already, so that a model takes its own size
+    of memory and not twice that. The file it is mapped from stays as it is.
+    """
+    tensor = stored[name].float()
+    scale = stored.get(_scale_name(name))
+    return tensor if scale is None else tensor.mul_(scale.float().exp())
 
 
 def _scale_name(name: str) -> str:

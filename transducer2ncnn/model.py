@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from transducer2ncnn.checkpoint import fold_scales, load_state_dict
+from transducer2ncnn.checkpoint import fold_scale, inference_tensors, load_state_dict
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families.graphs import GRAPHS
 from transducer2ncnn.layout import PARTS
 
 
-def load(checkpoint: str | Path, family: str) -> tuple[nn.Module, Any]:
+def load(
+    checkpoint: str | Path, family: str, parts: Sequence[str] = PARTS
+) -> tuple[nn.Module, Any]:
     """The model, in evaluation mode and without gradients, and its sizes.
+
+    Args:
+        parts: those to load; the others are there without weights.
 
     Raises:
         UserError: the checkpoint cannot be opened safely, or is not of this family.
     """
     graph = GRAPHS[family]
-    state = fold_scales(load_state_dict(checkpoint))
+    stored = load_state_dict(checkpoint)
+    tensors = inference_tensors(stored)
     try:
-        sizes = graph.read_sizes(state)
+        sizes = graph.read_sizes(tensors)
     except UserError as e:
         raise UserError(f"{checkpoint}: {e}") from None
     # On the meta device no memory is taken for weights that are about to be replaced.
     with torch.device("meta"):
         model = graph.build(sizes)
-    model.load_state_dict(state, assign=True)
+    for part in parts:
+        names = [name for name in tensors if name.startswith(part + ".")]
+        folded = {name.removeprefix(part + "."): fold_scale(name, stored) for name in names}
+        getattr(model, part).load_state_dict(folded, assign=True)
     return model.eval().requires_grad_(False), sizes
 
 
@@ -55,7 +65,7 @@ def describe(checkpoint: str | Path, family: str, stated: dict[str, int]) -> dic
     Raises:
         UserError: as ``load``, or a stated size is not the checkpoint's.
     """
-    model, sizes = load(checkpoint, family)
+    model, sizes = load(checkpoint, family, parts=())
     check_stated(checkpoint, sizes, stated)
     counts = {part: _num_parameters(getattr(model, part)) for part in PARTS}
     return {

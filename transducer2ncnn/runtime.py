@@ -20,11 +20,9 @@ class Network:
     def __init__(self, param: str | Path, bin_: str | Path, threads: int = 1) -> None:
         self.param, self.bin = str(param), str(bin_)
         self._net = ncnn.Net()
-        # ncnn reads its options while loading, so they come first. With light mode off, blobs
-        # in the middle of the graph can be looked at as well.
+        # ncnn reads its options while loading, so they come first.
         opt = self._net.opt
         opt.num_threads = threads
-        opt.lightmode = False
         opt.use_vulkan_compute = False
         opt.use_fp16_packed = opt.use_fp16_storage = opt.use_fp16_arithmetic = False
         opt.use_bf16_storage = False
@@ -41,6 +39,9 @@ class Network:
             UserError: ncnn refuses an input or cannot compute a blob.
         """
         extractor = self._net.create_extractor()
+        # Otherwise blobs in the middle of the graph are gone once they were used. As an option
+        # of the net, light mode also frees weights that were repacked: there it stays on.
+        extractor.set_light_mode(False)
         # A Mat borrows its array's memory, so both live as long as the extractor.
         arrays = {name: np.ascontiguousarray(a) for name, a in inputs.items()}
         mats = {name: ncnn.Mat(a) for name, a in arrays.items()}

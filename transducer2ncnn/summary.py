@@ -11,21 +11,18 @@ from typing import Any
 from transducer2ncnn.layout import PARTS
 
 
-def lines(results: Path, models: list[str]) -> Iterator[str]:
-    """The delivered folders of some models: files, sizes, verification, transcripts."""
-    for model in models:
-        folders = sorted((results / model / "sherpa-ncnn").glob("*/"))
-        for folder in folders:
-            verification = json.loads(
-                (results / model / "verification" / f"{folder.name}.json").read_text()
-            )
+def lines(results: Path) -> Iterator[str]:
+    """The delivered folders of all models: files, sizes, verification, transcripts."""
+    for model in sorted(results.glob("*/")):
+        for folder in sorted(model.glob("sherpa-ncnn/*/")):
+            verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
             yield ""
             yield f"{folder}/    ready for sherpa-ncnn"
             yield f"  {'file':<40} {'size':>12}   largest error against PyTorch"
             for file in sorted(folder.iterdir()):
                 error = _error(file.name, verification)
                 yield f"  {file.name:<40} {_size(file):>12}   {error}".rstrip()
-            yield from _transcripts(results / model / "transcripts" / f"{folder.name}.tsv")
+            yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
     yield ""
 
 

@@ -37,9 +37,8 @@ def trace(model: nn.Module, family: Family, sizes, part: str, path: str | Path) 
         lengths = CHECKED_FRAMES if part == "encoder" else (TRACED_FRAMES,)
         for frames in lengths:
             _compare(module, traced, example_inputs(family, sizes, part, frames), part, frames)
-    # Given a file's name, torch would write that into the archive; a buffer has none.
-    with replacing(path) as partial, open(partial, "wb") as f:
-        torch.jit.save(traced, f)
+    with replacing(path) as partial:
+        traced.save(partial)
 
 
 def example_inputs(family: Family, sizes, part: str, frames: int) -> tuple[Tensor, ...]:

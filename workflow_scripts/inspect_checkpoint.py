@@ -19,9 +19,9 @@ def main() -> None:
     tokens.read(args.tokens, description["sizes"]["vocab_size"])
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
-    for part, count in description["parameters"].items():
-        print(f"{part} parameters: {count:,}")
     files.write_json(args.output, description)
+    counts = ", ".join(f"{part} {count:,}" for part, count in description["parameters"].items())
+    print(f"{args.checkpoint}: parameters {counts}")
 
 
 if __name__ == "__main__":

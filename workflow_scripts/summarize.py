@@ -1,4 +1,4 @@
-"""Say what was made and where: a table of the delivered files and how far they are from PyTorch."""
+"""Say what was made and where: the delivered files, and how far they are from PyTorch."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,8 @@ from transducer2ncnn import errors, summary
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", required=True, type=Path)
-    parser.add_argument("models", nargs="+")
     args = parser.parse_args()
-    print("\n".join(summary.lines(args.results, args.models)))
+    print("\n".join(summary.lines(args.results)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    network, sizes = model.load(args.checkpoint, args.family)
+    network, sizes = model.load(args.checkpoint, args.family, parts=[args.part])
     torchscript.trace(network, FAMILIES[args.family], sizes, args.part, args.output)
     print(f"traced the {args.part}, which computes what the model does at every length checked")
 

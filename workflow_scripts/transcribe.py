@@ -38,7 +38,8 @@ def main() -> None:
         if not t.agree:
             print(f"{t.wav}: sherpa-ncnn hears {t.sherpa_ncnn!r}, plain ncnn {t.ncnn!r}")
     differ = sum(not t.agree for t in transcripts)
-    print(f"{len(transcripts)} recordings; the two texts differ in {differ}")
+    verdict = f"DIFFER in {differ}, see {args.output}" if differ else "agree in all"
+    print(f"{args.sherpa}: {len(transcripts)} recordings; sherpa-ncnn and plain ncnn {verdict}")
 
 
 if __name__ == "__main__":

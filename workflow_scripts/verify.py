@@ -25,8 +25,8 @@ def main() -> None:
         )
     except isolated.IsolatedError as e:
         raise errors.UserError(f"{args.ncnn}: ncnn cannot run these files: {e}") from None
-    for part, result in found.items():
-        print(f"{part}: largest error {result['max_error']:.2e}, tolerance {args.tolerance:g}")
+    errors_ = ", ".join(f"{part} {x['max_error']:.1e}" for part, x in found.items())
+    print(f"{args.ncnn}: largest errors {errors_}; tolerance {args.tolerance:g}")
     files.write_json(args.output, {"tolerance": args.tolerance, "parts": found})
 
 

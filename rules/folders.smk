@@ -1,0 +1,15 @@
+# Folders as targets: a model's results, and each folder that sherpa-ncnn runs. Their files are
+# what the rules make, so that each can be asked for; the folder stands for all of them.
+
+for folder, files in folders():
+    # With and without the slash that a shell's completion leaves.
+    for target in (folder, f"{folder}/"):
+
+        rule:
+            name:
+                target
+            input:
+                files,
+            localrule: True
+            message:
+                "{rule} is complete"
