@@ -43,7 +43,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
             )
     except pickle.UnpicklingError as e:
         # torch explains at length how to switch its safety off; the finding is one part of that.
-        found = re.search(r"(?:GLOBAL|Unsupported \w+) ([\w.]+)", str(e))
+        found = re.search(r"GLOBAL ([\w.]+)", str(e))
         if found is None:
             raise UserError(f"{path}: not a checkpoint that torch can read.") from None
         raise UserError(

@@ -28,9 +28,11 @@ def trace(model: nn.Module, family: Family, sizes, part: str, path: str | Path) 
     module = getattr(model, part)
     inputs = example_inputs(family, sizes, part, TRACED_FRAMES)
     with warnings.catch_warnings():
-        # Constants in the trace are meant (a norm's epsilon), and so is torch's default LSTM.
+        # Constants in the trace are meant (a norm's epsilon), so is torch's default LSTM, and
+        # TorchScript is what pnnx reads.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="LSTM with projections")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.jit")
         # Stored inputs would show pnnx their shapes: it then freezes the number of frames, and
         # turns linear layers into Gemm, which the int8 tools leave alone.
         traced = torch.jit.trace(module, inputs, check_trace=False, _store_inputs=False)

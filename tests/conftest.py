@@ -1,0 +1,58 @@
+"""What several tests share: golden data, and small models exported from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from transducer2ncnn import convert, layout, model, reference, torchscript
+from transducer2ncnn.families import FAMILIES
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+#: Golden folders, with and without an LSTM projection.
+GOLDEN_MODELS = ("checkpoint-projection", "checkpoint-no-projection")
+
+LSTM = FAMILIES["lstm"]
+
+
+@dataclass
+class Export:
+    """One golden model, exported to a folder with fp32/ and fp16/ in it."""
+
+    name: str
+    network: torch.nn.Module
+    sizes: Any
+    folder: Path
+    reference: Path
+
+    def files(self, precision: str) -> dict[str, tuple[Path, Path]]:
+        return layout.ncnn_files(self.folder / precision)
+
+    def expected(self) -> dict[str, np.ndarray]:
+        return dict(np.load(GOLDEN / self.name / "expected-pretrained.npz"))
+
+
+def export(network: torch.nn.Module, sizes: Any, folder: Path) -> None:
+    """Trace and convert a model as the rules do."""
+    for part in layout.PARTS:
+        traced = folder / f"{part}.pt"
+        torchscript.trace(network, LSTM, sizes, part, traced)
+        for precision in ("fp32", "fp16"):
+            param, bin_ = layout.ncnn_files(folder / precision)[part]
+            convert.convert(traced, param, bin_, fp16=precision == "fp16")
+
+
+@pytest.fixture(scope="session", params=GOLDEN_MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    folder = tmp_path_factory.mktemp(request.param)
+    network, sizes = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
+    export(network, sizes, folder)
+    arrays = reference.make(network, LSTM, sizes, lengths=[9, 39, 100], segments=25)
+    reference.save(folder / "reference.npz", arrays)
+    return Export(request.param, network, sizes, folder, folder / "reference.npz")

@@ -1,0 +1,134 @@
+"""The real sherpa-ncnn: what it knows, what it makes of a delivered folder, and how it fails."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, LSTM, Export
+
+from transducer2ncnn import delivery, layout, model, param, sherpa, tokens, transcription
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.greedy import GreedySearch
+
+
+def bundled_ncnn() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("sherpa_ncnn")
+    return ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libncnn.so"))
+
+
+def test_the_layers_it_knows_are_those_its_ncnn_registers() -> None:
+    index_of = bundled_ncnn()._ZN4ncnn14layer_to_indexEPKc  # int ncnn::layer_to_index(const char*)
+    indexes = {index_of(name.encode()) for name in sherpa.KNOWN_LAYERS}
+    # Indexes are handed out without gaps, so this set is the whole registry.
+    assert indexes == set(range(len(sherpa.KNOWN_LAYERS)))
+    assert index_of(b"Tensor.to") == -1
+
+
+def test_the_patch_is_the_hand_edit() -> None:
+    plain = param.read(GOLDEN / "int8" / "encoder.ncnn.param")
+    sizes = LSTM.Sizes(80, 2, 64, 128, 96, 64, 48, 40, 2)
+    patched = sherpa.with_meta_data(plain, LSTM.sherpa_meta_data(sizes)).text()
+    golden = (GOLDEN / "int8" / "encoder.sherpa.ncnn.param").read_text()
+    assert [x.split() for x in patched.splitlines()] == [x.split() for x in golden.splitlines()]
+
+
+@pytest.fixture
+def folder(exported: Export, tmp_path: Path) -> Path:
+    """The exported model, delivered."""
+    description = {"family": "lstm", "sizes": dataclasses.asdict(exported.sizes)}
+    tokens_txt = GOLDEN / exported.name / "tokens.txt"
+    delivery.deliver(exported.files("fp32"), description, tokens_txt, tmp_path / "sherpa")
+    return tmp_path / "sherpa"
+
+
+@pytest.fixture(scope="module")
+def recordings() -> dict[str, np.ndarray]:
+    """Two noises: a random model says more about them than about speech."""
+    rng = np.random.default_rng(0)
+    bursts = np.repeat(rng.uniform(0, 0.5, 20), 1600)
+    return {
+        "bursts": (rng.standard_normal(32000) * bursts).astype(np.float32),
+        "hum": (0.3 * np.sin(np.arange(16000) / 20)).astype(np.float32),
+    }
+
+
+def test_it_hears_what_plain_ncnn_hears(
+    exported: Export, folder: Path, recordings: dict[str, np.ndarray]
+) -> None:
+    by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
+    search = GreedySearch(exported.files("fp32"), LSTM, exported.sizes)
+    symbols = tokens.read(folder / "tokens.txt", exported.sizes.vocab_size)
+    by_ncnn = [tokens.to_text(search.decode(x), symbols) for x in recordings.values()]
+    assert by_sherpa == by_ncnn
+    assert any(len(text) > 5 for text in by_sherpa)
+
+
+def test_it_refuses_an_unpatched_folder(
+    exported: Export, folder: Path, recordings: dict[str, np.ndarray]
+) -> None:
+    shutil.copy(exported.files("fp32")["encoder"][0], layout.ncnn_files(folder)["encoder"][0])
+    with pytest.raises(UserError, match="sherpa-ncnn cannot run the model in .*its process"):
+        transcription.sherpa_texts(folder, recordings, threads=1)
+
+
+def test_a_crash_is_an_error_with_what_it_printed(
+    folder: Path, recordings: dict[str, np.ndarray]
+) -> None:
+    for _, bin_ in layout.ncnn_files(folder).values():
+        bin_.write_bytes(b"")
+    with pytest.raises(UserError, match="its process (crashed|exited)") as caught:
+        transcription.sherpa_texts(folder, recordings, threads=1)
+    assert "sherpa-ncnn loads" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "message"),
+    [
+        ("context_size", 1, "context size is 1, and sherpa-ncnn supports 2 only"),
+        ("feature_dim", 40, "feature dim is 40, and sherpa-ncnn supports 80 only"),
+    ],
+)
+def test_what_it_cannot_use_is_not_delivered(
+    exported: Export, tmp_path: Path, size: str, value: int, message: str
+) -> None:
+    sizes = dataclasses.asdict(exported.sizes) | {size: value}
+    with pytest.raises(UserError, match=message):
+        delivery.deliver(
+            exported.files("fp32"),
+            {"family": "lstm", "sizes": sizes},
+            GOLDEN / exported.name / "tokens.txt",
+            tmp_path / "sherpa",
+        )
+    assert not (tmp_path / "sherpa").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<blk> 0\nA 1\n", "holds 2 tokens .* has 3"),
+        ("<blk> 0\nA 2\nB 3\n", "ids 0 to 2"),
+        ("<blk> 0\nA 1\nB 1\n", "line 3: id 1 is given to 'B' and, before, to 'A'"),
+        ("<blk> 0\nA\nB 2\n", "line 2: expected"),
+    ],
+)
+def test_tokens_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "tokens.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        tokens.read(tmp_path / "tokens.txt", 3)
+
+
+def test_tokens_to_text() -> None:
+    symbols = ["<blk>", "▁NI", "NE", "▁TWO"]
+    assert tokens.to_text([1, 2, 3], symbols) == "NINE TWO"
+
+
+def test_described_models_survive_the_way_through_a_file() -> None:
+    path = GOLDEN / "checkpoint-projection" / "pretrained.pt"
+    description = model.describe(path, "lstm", {})
+    assert description["sizes"]["encoder_dim"] == 32

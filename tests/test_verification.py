@@ -1,0 +1,185 @@
+"""The gate: a sound export passes, and each way of breaking one is found and named."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import LSTM, Export, export
+
+from transducer2ncnn import isolated, layout, reference, verification
+from transducer2ncnn.errors import UserError
+
+
+def compare(exported: Export, folder: Path, tolerance: float = 1e-4) -> dict:
+    """As the rule does it: in a process of its own, since ncnn may crash."""
+    files = layout.ncnn_files(folder)
+    return isolated.call(verification.compare, str(exported.reference), "lstm", files, tolerance)
+
+
+def broken_copy(exported: Export, tmp_path: Path, part: str, edit: Callable[[str], str]) -> Path:
+    """The fp32 files with one param edited."""
+    folder = tmp_path / "fp32"
+    shutil.copytree(exported.folder / "fp32", folder)
+    param, _ = layout.ncnn_files(folder)[part]
+    before = param.read_text()
+    after = edit(before)
+    assert after != before
+    param.write_text(after)
+    return folder
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 2e-2)])
+def test_a_sound_export_passes(exported: Export, precision: str, tolerance: float) -> None:
+    found = compare(exported, exported.folder / precision, tolerance)
+    assert list(found) == list(layout.PARTS)
+    for result in found.values():
+        assert 0 < result["max_error"] < tolerance
+    runs = found["encoder"]["max_error_by_run"]
+    assert set(runs) == {"9 frames", "39 frames", "100 frames", "streaming"}
+    # Three convolutions, and per layer an LSTM and two linear layers, each with what goes in and
+    # what comes out; the outputs of the graph; both for three runs. And every segment's outputs.
+    layers = 3 + 1 + 3 * exported.sizes.num_encoder_layers
+    assert found["encoder"]["blobs_compared"] == 3 * (2 * layers + 4) + 25 * 4
+
+
+def test_fp16_does_not_pass_as_fp32(exported: Export) -> None:
+    with pytest.raises(verification.Mismatch, match="tolerance is 0.0001"):
+        compare(exported, exported.folder / "fp16")
+
+
+def test_a_frozen_length(exported: Export, tmp_path: Path) -> None:
+    # What pnnx writes when it takes the number of frames from the trace: 8 are left of 39.
+    folder = broken_copy(
+        exported, tmp_path, "encoder", lambda s: s.replace("0=2304 1=-1", "0=2304 1=8")
+    )
+    with pytest.raises(UserError, match="encoder") as caught:
+        compare(exported, folder)
+    assert "in the run '9 frames'" in str(caught.value).replace("In", "in")
+    reshaped = re.search(
+        r"Reshape\s+\S+\s+1 1 \S+ (\S+) ",
+        (folder / "encoder_jit_trace-pnnx.ncnn.param").read_text(),
+    )
+    assert f"blob {reshaped[1]!r} (input of InnerProduct" in str(caught.value)
+
+
+def test_swapped_gates(exported: Export, tmp_path: Path) -> None:
+    network = copy.deepcopy(exported.network)
+    lstm = network.encoder.encoder.layers[1].lstm
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        i, f, g, o = getattr(lstm, name).data.chunk(4)
+        getattr(lstm, name).data = torch.cat([i, f, o, g])
+    export(network, exported.sizes, tmp_path)
+    with pytest.raises(verification.Mismatch, match="output of LSTM .* encoder.layers.1.lstm"):
+        compare(exported, tmp_path / "fp32")
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("encoder", "encoder_embed.conv.3"),
+        ("encoder", "encoder.layers.1.feed_forward.4"),
+        ("decoder", "conv"),
+        ("joiner", "decoder_proj"),
+    ],
+)
+def test_one_wrong_weight(exported: Export, tmp_path: Path, part: str, name: str) -> None:
+    network = copy.deepcopy(exported.network)
+    getattr(network, part).get_submodule(name).weight.data.view(-1)[0] += 0.5
+    export(network, exported.sizes, tmp_path)
+    with pytest.raises(verification.Mismatch) as caught:
+        compare(exported, tmp_path / "fp32")
+    assert f"the {part} in ncnn is not the PyTorch model" in str(caught.value)
+    assert re.search(rf"output of \w+ \w+, \w+ {re.escape(name)} in PyTorch", str(caught.value))
+
+
+def test_an_unknown_layer(exported: Export, tmp_path: Path) -> None:
+    folder = broken_copy(
+        exported, tmp_path, "encoder", lambda s: re.sub(r"UnaryOp  ", "Tensor.to", s, count=1)
+    )
+    with pytest.raises(UserError, match="does not know layer floor_.* of type Tensor.to"):
+        compare(exported, folder)
+
+
+def test_a_shape_expression(exported: Export, tmp_path: Path) -> None:
+    folder = broken_copy(
+        exported, tmp_path, "encoder", lambda s: s.replace("0=2304 1=-1", '6="2304,-1"')
+    )
+    with pytest.raises(UserError, match="a Reshape whose parameter 6 is the expression"):
+        compare(exported, folder)
+
+
+def swap(a: str, b: str) -> Callable[[str], str]:
+    """Swap two names of blobs wherever they stand."""
+    return lambda s: re.sub(rf"\b({a}|{b})\b", lambda m: b if m[0] == a else a, s)
+
+
+def test_swapped_input_states(exported: Export, tmp_path: Path) -> None:
+    folder = broken_copy(exported, tmp_path, "encoder", swap("in2", "in3"))
+    # Of different widths, they make ncnn's LSTM fail or read beyond its input; of the same, the
+    # result is merely wrong. Either is caught.
+    with pytest.raises(UserError) as caught:
+        compare(exported, folder)
+    if exported.sizes.encoder_dim == exported.sizes.rnn_hidden_size:
+        assert "output of LSTM" in str(caught.value)
+        assert "encoder.layers.0.lstm in PyTorch" in str(caught.value)
+
+
+def test_swapped_output_states(exported: Export, tmp_path: Path) -> None:
+    folder = broken_copy(exported, tmp_path, "encoder", swap("out2", "out3"))
+    with pytest.raises(verification.Mismatch, match=r"blob 'out2' \(output of the graph\)"):
+        compare(exported, folder)
+
+
+def test_a_missing_layer(exported: Export, tmp_path: Path) -> None:
+    # The second convolution's place taken by a layer without weights.
+    folder = broken_copy(
+        exported,
+        tmp_path,
+        "encoder",
+        lambda s: re.sub(r"Convolution( +conv_\d+ +1 1 \d+ \d+) 0=32.*", r"Noop\1", s),
+    )
+    with pytest.raises(verification.Mismatch, match="number 3 is InnerProduct .* Conv2d .*conv.6"):
+        compare(exported, folder)
+
+
+@pytest.mark.parametrize("part", layout.PARTS)
+def test_files_that_ncnn_cannot_load(exported: Export, tmp_path: Path, part: str) -> None:
+    folder = tmp_path / "fp32"
+    shutil.copytree(exported.folder / "fp32", folder)
+    _, bin_ = layout.ncnn_files(folder)[part]
+    bin_.write_bytes(bin_.read_bytes()[:100])
+    with pytest.raises(UserError) as caught:
+        compare(exported, folder)
+    assert part in str(caught.value) or "process" in str(caught.value)
+
+
+def test_streaming_is_the_whole_utterance_at_once(exported: Export) -> None:
+    """Without this, comparing at long lengths would say nothing of streaming."""
+    features = reference.synthetic_features(np.random.default_rng(1), 49, 80)
+    x = torch.from_numpy(features)[None]
+    h, c = (torch.from_numpy(s)[:, None] for s in LSTM.initial_states(exported.sizes))
+    whole, lengths, _, _ = exported.network.encoder(x, torch.tensor([49.0]), h, c)
+    pieces = []
+    for start in range(0, 49 - 8, 4):
+        piece, _, h, c = exported.network.encoder(
+            x[:, start : start + 9], torch.tensor([9.0]), h, c
+        )
+        pieces.append(piece)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-5)
+    assert lengths == whole.shape[1] == len(pieces)
+
+
+def test_error_of_by_hand() -> None:
+    expected = np.array([[1.0, -4.0]])
+    assert verification.error_of(np.array([1.0, -4.0]), expected) == 0
+    assert verification.error_of(np.array([1.2, -4.0]), expected) == pytest.approx(0.05)
+    assert verification.error_of(np.array([0.1]), np.array([0.3])) == pytest.approx(0.2)
+    assert verification.error_of(np.zeros((2, 3)), np.zeros((3, 2))) == float("inf")
+    assert verification.error_of(np.array([1.0, np.nan]), expected) == float("inf")
