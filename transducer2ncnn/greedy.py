@@ -44,7 +44,9 @@ class GreedySearch:
         states = self._family.initial_states(self._sizes)
         tokens = [BLANK] * self._sizes.context_size
         decoder_out = self._run_decoder(tokens)
-        for start in range(0, len(features) - segment + 1, hop):
+        # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
+        # enough frames for a last one, it leaves that out.
+        for start in range(0, len(features) - segment, hop):
             inputs = self._family.encoder_inputs(features[start : start + segment], states)
             encoder_out, *states = self._encoder.run(
                 {f"in{i}": array for i, array in enumerate(inputs)}, self._encoder_outputs

@@ -1,0 +1,93 @@
+"""config.yaml: what is wrong is named by its key, with what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from transducer2ncnn import config
+from transducer2ncnn.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wavs").mkdir()
+    for name in ("x.pt", "tokens.txt", "texts.tsv", "wavs/b.wav", "wavs/a.wav"):
+        (tmp_path / name).touch()
+
+
+def minimal(**model: Any) -> dict[str, Any]:
+    return {"models": {"m": {"checkpoint": "x.pt", "tokens": "tokens.txt"} | model}}
+
+
+def test_defaults() -> None:
+    parsed = config.parse(minimal())
+    assert parsed.precisions_of("m") == ["fp32", "fp16"]
+    assert parsed.models["m"].family == "lstm"
+    assert parsed.models["m"].test_wavs == []
+
+
+def test_a_model_may_choose_its_precisions_and_wavs() -> None:
+    parsed = config.parse(minimal(precisions=["fp16"], test_wavs=["wavs/*.wav", "wavs/a.wav"]))
+    assert parsed.precisions_of("m") == ["fp16"]
+    assert parsed.models["m"].test_wavs == ["wavs/a.wav", "wavs/b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({}, "models: missing. Expected"),
+        ({"models": {}}, "models: .*at least 1 item"),
+        (minimal() | {"precision": {}}, "precision: unknown key. Did you mean `precisions`"),
+        (minimal(chekpoint="x.pt"), "models.m.chekpoint: unknown key. Did you mean `checkpoint`"),
+        ({"models": {"m": {"tokens": "tokens.txt"}}}, "models.m.checkpoint: missing. Expected the"),
+        (minimal(checkpoint="y.pt"), "models.m.checkpoint: there is no file 'y.pt'"),
+        (minimal(checkpoint=3), "models.m.checkpoint: .*valid string; found 3"),
+        (minimal(family="gru"), "models.m.family: .*'lstm'; found 'gru'"),
+        (minimal(test_wavs="nowhere/*.wav"), "models.m.test_wavs: no file matches 'nowhere"),
+        (
+            minimal(sizes={"encoder_dim": "big"}),
+            "models.m.sizes.encoder_dim: .*integer; found 'big'",
+        ),
+        (minimal(precisions=["int4"]), "models.m.precisions.0: .*found 'int4'"),
+        (
+            minimal(precisions=["fp16"]) | {"precisions": {"fp32": {"tolerance": 1e-4}}},
+            "models.m.precisions: 'fp16' is not configured",
+        ),
+        (minimal() | {"precisions": {"fp32": {}}}, "precisions.fp32.tolerance: missing"),
+        (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: .*greater than 0"),
+        (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: .*greater than or equal to 9"),
+        (minimal() | {"transcription": {"threads": True}}, "transcription.threads: .*integer"),
+        ({"models": {"../m": minimal()["models"]["m"]}}, "'../m' cannot name a model"),
+        ({"models": {"a/b": minimal()["models"]["m"]}}, "'a/b' cannot name a model"),
+        ({"models": [1]}, "models: .*dict"),
+    ],
+)
+def test_what_is_wrong_is_named(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config.parse(raw)
+
+
+def test_all_that_is_wrong_is_in_one_message() -> None:
+    with pytest.raises(UserError) as caught:
+        config.parse(
+            minimal(checkpoint="y.pt", chekpoint="x.pt") | {"verification": {"segments": 0}}
+        )
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
+    return [f"{prefix}{name}" for name in level.model_fields]
+
+
+def test_the_readme_explains_every_key() -> None:
+    readme = (ROOT / "README.md").read_text()
+    keys = fields(config.Model, "models.<name>.") + fields(config.Precision, "precisions.<name>.")
+    keys += fields(config.Verification, "verification.")
+    keys += fields(config.Transcription, "transcription.")
+    for key in keys:
+        assert f"| `{key}` |" in readme, key
