@@ -15,6 +15,13 @@ include: "rules/convert.smk"
 include: "rules/verify.smk"
 include: "rules/deliver.smk"
 include: "rules/transcribe.smk"
+
+
+if CONFIG.precisions.int8:
+
+    include: "rules/int8.smk"
+
+
 include: "rules/folders.smk"
 
 

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 from transducer2ncnn import config as configuration
 from transducer2ncnn.environment import set_up_scripts
 from transducer2ncnn.errors import UserError
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.layout import PARTS, file_name
 from transducer2ncnn.staleness import code_digest
 
 set_up_scripts(workflow.basedir)
@@ -31,8 +31,8 @@ except UserError as e:
 
 wildcard_constraints:
     model="|".join(map(re.escape, CONFIG.models)),
-    precision="|".join(CONFIG.precisions),
     part="|".join(PARTS),
+    precision="fp16|fp32",  # int8 files have rules and names of their own
 
 
 def model_of(wildcards):
@@ -44,39 +44,61 @@ def code(script, *distributions):
     return code_digest(f"workflow_scripts/{script}.py", *distributions)
 
 
-def ncnn_files(folder):
-    """The six files that the three parts of a model make in a folder."""
-    return [
-        f"{folder}/{part}_jit_trace-pnnx.ncnn.{kind}" for part in PARTS for kind in ("param", "bin")
-    ]
+def pair(folder, part, precision):
+    """The param and the bin of a part."""
+    return [f"{folder}/{file_name(part, precision, kind)}" for kind in ("param", "bin")]
+
+
+def plain(part, precision="{precision}"):
+    """The plain ncnn files of a part; int8 may be made of parts of several precisions."""
+    return pair(f"results/{{model}}/ncnn/{precision}", part, precision)
+
+
+def sherpa(part, precision="{precision}", folder="{precision}"):
+    """The same in a folder for sherpa-ncnn."""
+    return pair(f"results/{{model}}/sherpa-ncnn/{folder}", part, precision)
 
 
 def checkpoint_mb(wildcards):
     return Path(model_of(wildcards).checkpoint).stat().st_size / 1e6
 
 
-def delivered(model, precision):
-    folder = f"results/{model}/sherpa-ncnn/{precision}"
-    return [*ncnn_files(folder), f"{folder}/tokens.txt"]
+def parts_of(precision):
+    """What each part of a delivered precision is stored as."""
+    if precision == "int8":
+        return CONFIG.precisions.int8.parts()
+    return dict.fromkeys(PARTS, precision)
 
 
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
-    results, model = f"results/{name}", CONFIG.models[name]
-    yield f"{results}/model.json"
-    yield from (f"{results}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS)
-    yield f"{results}/verification/reference.npz"
+    model = CONFIG.models[name]
+    wanted = [f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS]
+    wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
-        yield from ncnn_files(f"{results}/ncnn/{precision}")
-        yield f"{results}/verification/{precision}.json"
-        yield from delivered(name, precision)
+        for part, stored in parts_of(precision).items():
+            wanted += plain(part, stored)
+            if stored == "int8":
+                wanted.append(f"results/{{model}}/ncnn/int8/{part}-scale-table.txt")
+        wanted.append(f"results/{{model}}/verification/{precision}.json")
+        wanted += delivered(precision)
         if model.test_wavs:
-            yield f"{results}/transcripts/{precision}.tsv"
+            wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
+    return list(dict.fromkeys(expand(wanted, model=name)))
+
+
+def delivered(precision):
+    """The files of a folder for sherpa-ncnn."""
+    files = [
+        f for part, stored in parts_of(precision).items() for f in sherpa(part, stored, precision)
+    ]
+    return [*files, f"results/{{model}}/sherpa-ncnn/{precision}/tokens.txt"]
 
 
 def folders():
     """Folders that can be asked for, with the files that they stand for."""
     for name in CONFIG.models:
-        yield f"results/{name}", list(artifacts_of(name))
+        yield f"results/{name}", artifacts_of(name)
         for precision in CONFIG.precisions_of(name):
-            yield f"results/{name}/sherpa-ncnn/{precision}", delivered(name, precision)
+            folder = f"results/{name}/sherpa-ncnn/{precision}"
+            yield folder, expand(delivered(precision), model=name)

@@ -5,8 +5,7 @@ rule convert:
     input:
         traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     output:
-        param="results/{model}/ncnn/{precision}/{part}_jit_trace-pnnx.ncnn.param",
-        bin="results/{model}/ncnn/{precision}/{part}_jit_trace-pnnx.ncnn.bin",
+        plain("{part}"),
     log:
         "logs/{model}/convert-{precision}-{part}.log",
     conda:
@@ -22,6 +21,5 @@ rule convert:
         "python -m workflow_scripts.convert"
         " --traced {input.traced:q}"
         " --precision {wildcards.precision}"
-        " --param {output.param:q}"
-        " --bin {output.bin:q}"
+        " --output {output:q}"
         " > {log:q} 2>&1"

@@ -3,12 +3,14 @@
 
 rule deliver:
     input:
-        ncnn=ncnn_files("results/{model}/ncnn/{precision}"),
+        encoder=plain("encoder"),
+        decoder=plain("decoder"),
+        joiner=plain("joiner"),
         verification="results/{model}/verification/{precision}.json",
         description="results/{model}/model.json",
         tokens=lambda wildcards: model_of(wildcards).tokens,
     output:
-        ncnn_files("results/{model}/sherpa-ncnn/{precision}"),
+        [sherpa(part) for part in PARTS],
         tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
     log:
         "logs/{model}/deliver-{precision}.log",
@@ -18,14 +20,15 @@ rule deliver:
     resources:
         mem_mb=400,
     params:
-        ncnn=lambda wildcards, input: Path(input.ncnn[0]).parent,
         folder=lambda wildcards, output: Path(output.tokens).parent,
         code=code("deliver"),
     message:
         "{wildcards.model}: putting together {params.folder}"
     shell:
         "python -m workflow_scripts.deliver"
-        " --ncnn {params.ncnn:q}"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
         " --description {input.description:q}"
         " --tokens {input.tokens:q}"
         " --output {params.folder:q}"

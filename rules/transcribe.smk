@@ -3,9 +3,11 @@
 
 rule transcribe:
     input:
-        sherpa=ncnn_files("results/{model}/sherpa-ncnn/{precision}"),
+        sherpa=[sherpa(part) for part in PARTS],
         tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
-        ncnn=ncnn_files("results/{model}/ncnn/{precision}"),
+        encoder=plain("encoder"),
+        decoder=plain("decoder"),
+        joiner=plain("joiner"),
         description="results/{model}/model.json",
         wavs=lambda wildcards: model_of(wildcards).test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
@@ -20,7 +22,6 @@ rule transcribe:
         mem_mb=lambda wildcards: 600 + 3 * checkpoint_mb(wildcards),
     params:
         sherpa=lambda wildcards, input: Path(input.tokens).parent,
-        ncnn=lambda wildcards, input: Path(input.ncnn[0]).parent,
         references=lambda wildcards, input: (
             f"--references {shlex.quote(input.references)}" if input.references else ""
         ),
@@ -30,7 +31,9 @@ rule transcribe:
     shell:
         "python -m workflow_scripts.transcribe"
         " --sherpa {params.sherpa:q}"
-        " --ncnn {params.ncnn:q}"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
         " --description {input.description:q}"
         " --wavs {input.wavs:q}"
         " {params.references}"

@@ -35,7 +35,9 @@ rule verify:
     input:
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
-        ncnn=ncnn_files("results/{model}/ncnn/{precision}"),
+        encoder=plain("encoder"),
+        decoder=plain("decoder"),
+        joiner=plain("joiner"),
     output:
         "results/{model}/verification/{precision}.json",
     log:
@@ -46,8 +48,7 @@ rule verify:
     resources:
         mem_mb=lambda wildcards: 600 + 2 * checkpoint_mb(wildcards),
     params:
-        ncnn=lambda wildcards, input: Path(input.ncnn[0]).parent,
-        tolerance=lambda wildcards: CONFIG.precisions[wildcards.precision].tolerance,
+        tolerance=lambda wildcards: getattr(CONFIG.precisions, wildcards.precision).tolerance,
         code=code("verify", "ncnn"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} in ncnn with PyTorch"
@@ -55,7 +56,9 @@ rule verify:
         "python -m workflow_scripts.verify"
         " --reference {input.reference:q}"
         " --description {input.description:q}"
-        " --ncnn {params.ncnn:q}"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
         " --tolerance {params.tolerance}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"

@@ -16,7 +16,7 @@ from transducer2ncnn.errors import UserError
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wavs").mkdir()
-    for name in ("x.pt", "tokens.txt", "texts.tsv", "wavs/b.wav", "wavs/a.wav"):
+    for name in ("x.pt", "tokens.txt", "texts.tsv", "empty.txt", "wavs/b.wav", "wavs/a.wav"):
         (tmp_path / name).touch()
 
 
@@ -65,11 +65,42 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         ({"models": {"../m": minimal()["models"]["m"]}}, "'../m' cannot name a model"),
         ({"models": {"a/b": minimal()["models"]["m"]}}, "'a/b' cannot name a model"),
         ({"models": [1]}, "models: .*dict"),
+        (minimal() | {"precisions": {}}, "precisions: empty"),
+        (minimal() | {"precisions": {"int4": {}}}, "precisions.int4: unknown key. Did you mean"),
+        (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
+        (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
     ],
 )
 def test_what_is_wrong_is_named(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("wavs", "found"),
+    [
+        ("wavs", ["wavs/a.wav", "wavs/b.wav"]),
+        ("list.txt", ["wavs/b.wav"]),
+        (["wavs/a*", "list.txt"], ["wavs/a.wav", "wavs/b.wav"]),
+    ],
+)
+def test_wavs_are_a_pattern_a_folder_or_a_list(tmp_path: Path, wavs: Any, found: list[str]) -> None:
+    (tmp_path / "list.txt").write_text("wavs/b.wav\n\n")
+    assert config.parse(minimal(calibration_wavs=wavs)).models["m"].calibration_wavs == found
+
+
+def test_int8_is_exported_where_there_is_something_to_calibrate_on() -> None:
+    int8 = {"precisions": {"fp32": {"tolerance": 1e-4}, "int8": {}}}
+    assert config.parse(minimal() | int8).precisions_of("m") == ["fp32"]
+    calibrated = minimal(calibration_wavs="wavs") | int8
+    assert config.parse(calibrated).precisions_of("m") == ["fp32", "int8"]
+    assert config.parse(calibrated).precisions.int8.parts() == {
+        "encoder": "int8",
+        "decoder": "fp16",
+        "joiner": "int8",
+    }
+    with pytest.raises(UserError, match=r"models.m.calibration_wavs: missing"):
+        config.parse(minimal(precisions=["int8"]) | int8)
 
 
 def test_all_that_is_wrong_is_in_one_message() -> None:
@@ -86,7 +117,7 @@ def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
 
 def test_the_readme_explains_every_key() -> None:
     readme = (ROOT / "README.md").read_text()
-    keys = fields(config.Model, "models.<name>.") + fields(config.Precision, "precisions.<name>.")
+    keys = fields(config.Model, "models.<name>.") + fields(config.Int8, "precisions.int8.")
     keys += fields(config.Verification, "verification.")
     keys += fields(config.Transcription, "transcription.")
     for key in keys:

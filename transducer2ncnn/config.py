@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,23 +39,32 @@ def _model_name(name: str) -> str:
     return name
 
 
-def _matching_files(patterns: Any) -> list[str]:
-    """One pattern or several → the files they match, sorted by path."""
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-        raise ValueError("expected a pattern such as wavs/*.wav, or a list of them")
+def _matching_files(items: Any) -> list[str]:
+    """Patterns, folders and list files → the files that they stand for, sorted by path."""
+    items = [items] if isinstance(items, str) else items
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            "expected a pattern such as wavs/*.wav, a folder, a list file (.txt, a path a line), "
+            "or a list of these"
+        )
     files: set[str] = set()
-    for pattern in patterns:
-        matches = [f for f in glob.glob(pattern, recursive=True) if Path(f).is_file()]
-        if not matches:
-            raise ValueError(f"no file matches {pattern!r} (looked for from {Path.cwd()})")
-        files.update(matches)
+    for item in items:
+        if Path(item).is_dir():
+            found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
+        elif item.endswith(".txt") and Path(item).is_file():
+            lines = Path(item).read_text(encoding="utf-8").splitlines()
+            found = [_existing_file(line.strip()) for line in lines if line.strip()]
+        else:
+            found = [f for f in glob.glob(item, recursive=True) if Path(f).is_file()]
+        if not found:
+            raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
+        files.update(found)
     return sorted(files)
 
 
 File = Annotated[str, AfterValidator(_existing_file)]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
-PrecisionName = Literal["fp16", "fp32"]
+PrecisionName = Literal["fp16", "fp32", "int8"]
 
 
 class _Strict(BaseModel):
@@ -73,23 +83,68 @@ class Model(_Strict):
         "stops if it does not. They are read off the checkpoint anyway",
     )
     precisions: list[PrecisionName] = Field(
-        [], description="what to export it in; all of `precisions` below if left out"
+        [],
+        description="what to export it in; all of `precisions` below if left out, int8 only if "
+        "there are `calibration_wavs`",
     )
-    test_wavs: Files = Field(
-        [], description="a pattern, or a list of patterns, of recordings to transcribe"
+    calibration_wavs: Files = Field(
+        [],
+        description="recordings that int8 is calibrated on: a pattern, a folder, a list file "
+        "(.txt, a path a line), or a list of these. A minute of what the model will hear is a "
+        "good start; not the recordings that it is tested on",
     )
+    test_wavs: Files = Field([], description="recordings to transcribe: like `calibration_wavs`")
     transcripts: File | None = Field(
         None,
         description="a table (tab-separated, columns `wav` and `text`) of what is said in them",
     )
 
 
-class Precision(_Strict):
-    """What the weights are stored as."""
+class Float(_Strict):
+    """Weights stored as floating point."""
 
     tolerance: float = Field(
         gt=0, description="the largest error, against PyTorch, that passes verification"
     )
+
+
+class Int8(_Strict):
+    """Weights stored as int8, by calibration."""
+
+    encoder: PrecisionName = Field("int8", description="what the encoder is delivered in")
+    decoder: PrecisionName = Field(
+        "fp16", description="what the decoder is delivered in; int8 is its embedding alone"
+    )
+    joiner: PrecisionName = Field("int8", description="what the joiner is delivered in")
+    lstm: bool = Field(True, description="whether the LSTM layers are quantized as well")
+    keep: dict[Literal["encoder", "decoder", "joiner"], list[str]] = Field(
+        {},
+        description="layers not to quantize, by part: their names in its `.param` file",
+    )
+    rest: Literal["fp16", "fp32"] = Field(
+        "fp16", description="what is not quantized in a quantized part is stored as"
+    )
+    min_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="the share of frames in which the best token must be fp32's, for the "
+        "verification to pass",
+    )
+    shards: int = Field(
+        2, ge=1, description="jobs that the calibration is spread over; the result is the same"
+    )
+
+    def parts(self) -> dict[str, str]:
+        return {"encoder": self.encoder, "decoder": self.decoder, "joiner": self.joiner}
+
+
+class Precisions(_Strict):
+    """What to store weights as; a key that is not there is not exported."""
+
+    fp32: Float | None = None
+    fp16: Float | None = None
+    int8: Int8 | None = None
 
 
 class Verification(_Strict):
@@ -101,7 +156,7 @@ class Verification(_Strict):
         description="numbers of frames (10 ms each) that the encoder is run on at once",
     )
     segments: int = Field(
-        100, ge=1, description="number of segments of the streaming run, states carried over"
+        50, ge=1, description="number of segments of the streaming run, states carried over"
     )
 
 
@@ -113,14 +168,18 @@ class Transcription(_Strict):
 
 class Config(_Strict):
     models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
-    precisions: dict[PrecisionName, Precision] = Field(
-        {"fp32": Precision(tolerance=1e-4), "fp16": Precision(tolerance=2e-2)}, min_length=1
-    )
+    precisions: Precisions = Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2))
     verification: Verification = Verification()
     transcription: Transcription = Transcription()
 
+    def configured_precisions(self) -> list[str]:
+        return [name for name in Precisions.model_fields if getattr(self.precisions, name)]
+
     def precisions_of(self, model: str) -> list[str]:
-        return self.models[model].precisions or list(self.precisions)
+        calibrated = bool(self.models[model].calibration_wavs)
+        return self.models[model].precisions or [
+            name for name in self.configured_precisions() if calibrated or name != "int8"
+        ]
 
 
 def parse(raw: dict[str, Any]) -> Config:
@@ -135,16 +194,26 @@ def parse(raw: dict[str, Any]) -> Config:
     except ValidationError as e:
         lines = [_explain(error) for error in e.errors()]
     else:
-        lines = [
-            f"models.{name}.precisions: {precision!r} is not configured. Expected one of "
-            f"{', '.join(config.precisions)}, the keys of `precisions`."
-            for name, model in config.models.items()
-            for precision in model.precisions
-            if precision not in config.precisions
-        ]
+        lines = list(_contradictions(config))
     if lines:
         raise UserError("the configuration is wrong:\n" + "\n".join(f"  {x}" for x in lines))
     return config
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What is wrong with keys that are right by themselves."""
+    configured = config.configured_precisions()
+    if not configured:
+        yield "precisions: empty. Expected fp32, fp16 or int8 in it, or no key `precisions`."
+    for name, model in config.models.items():
+        for precision in model.precisions:
+            if precision not in configured:
+                yield (
+                    f"models.{name}.precisions: {precision!r} is not configured. Expected one of "
+                    f"{', '.join(configured)}, the keys of `precisions`."
+                )
+        if "int8" in model.precisions and not model.calibration_wavs:
+            yield f"models.{name}.calibration_wavs: missing. Expected recordings, for int8."
 
 
 def _explain(error: Any) -> str:
@@ -165,11 +234,21 @@ def _explain(error: Any) -> str:
 
 
 def _level(location: list[str]) -> type[BaseModel]:
-    levels = {"models": Model, "precisions": Precision}
-    sections = {"verification": Verification, "transcription": Transcription}
-    if len(location) >= 2 and location[0] in levels:
-        return levels[location[0]]
-    return sections.get(location[0], Config) if location else Config
+    """The section of the configuration that a location's keys stand in."""
+    match location:
+        case ["models", _, *_]:
+            return Model
+        case ["precisions", "int8", *_]:
+            return Int8
+        case ["precisions", _, *_]:
+            return Float
+        case ["precisions"]:
+            return Precisions
+        case ["verification", *_]:
+            return Verification
+        case ["transcription", *_]:
+            return Transcription
+    return Config
 
 
 def _keys_at(location: list[str]) -> list[str]:

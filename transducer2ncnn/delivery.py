@@ -12,11 +12,11 @@ from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import described
 from transducer2ncnn.features import FEATURE_DIM
 from transducer2ncnn.files import replacing
-from transducer2ncnn.layout import ncnn_files
+from transducer2ncnn.layout import Files
 
 
 def deliver(
-    files: dict[str, tuple[Path, Path]],
+    files: Files,
     description: dict[str, Any],
     tokens: str | Path,
     folder: str | Path,
@@ -24,7 +24,7 @@ def deliver(
     """Copy verified ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
 
     Args:
-        files: (param, bin) of each part, plain ncnn.
+        files: plain ncnn, of whatever precision; they keep their names.
         description: what ``model.describe`` found.
 
     Raises:
@@ -40,13 +40,12 @@ def deliver(
                 f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
                 f"{needed} only. The plain ncnn files beside it are complete and verified."
             )
-    targets = ncnn_files(folder)
     for part, (param, bin_) in files.items():
         graph = param_file.read(param)
         if part == "encoder":
             graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
-        _copy(bin_, targets[part][1])
-        param_file.write(targets[part][0], graph)
+        _copy(bin_, Path(folder, bin_.name))
+        param_file.write(Path(folder, param.name), graph)
     _copy(tokens, Path(folder, "tokens.txt"))
 
 

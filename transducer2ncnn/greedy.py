@@ -6,14 +6,13 @@ with the decoder's last output, and at most one token comes out of a frame.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transducer2ncnn.families import Family
 from transducer2ncnn.features import SAMPLE_RATE, fbank
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.layout import PARTS, Files
 from transducer2ncnn.runtime import Network
 from transducer2ncnn.sherpa import NEVER_EMITTED
 
@@ -25,9 +24,7 @@ TAIL_SILENCE = 0.5
 class GreedySearch:
     """An exported model's three networks, decoding one recording at a time."""
 
-    def __init__(
-        self, files: dict[str, tuple[Path, Path]], family: Family, sizes: Any, threads: int = 1
-    ) -> None:
+    def __init__(self, files: Files, family: Family, sizes: Any, threads: int = 1) -> None:
         self._family, self._sizes = family, sizes
         self._encoder, self._decoder, self._joiner = (
             Network(*files[part], threads) for part in PARTS

@@ -9,6 +9,7 @@ Source: ncnn's own reader, https://github.com/Tencent/ncnn/wiki/param-and-model-
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class Layer:
     params: dict[int, str]
     #: The line it was read from, which is how it is written again.
     line: str
+
+    def integer(self, key: int, default: int = 0) -> int:
+        return int(self.params.get(key, default))
+
+    def with_param(self, key: int, value: int) -> Layer:
+        """The layer with one parameter more, or another value of one."""
+        return parse_layer(re.sub(rf"\s{key}=\S+", "", self.line).rstrip() + f" {key}={value}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-PACKAGE = __name__.partition(".")[0]
+PACKAGES = ("transducer2ncnn", "workflow_scripts")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,7 +64,7 @@ def _reached(script: Path, root: Path) -> set[Path]:
 def _files_of(module: str, root: Path) -> list[Path]:
     """The files that importing a module of the project runs: its own and its parents'."""
     names = module.split(".")
-    if names[0] != PACKAGE:
+    if names[0] not in PACKAGES:
         return []
     files = []
     for depth in range(1, len(names) + 1):

@@ -24,7 +24,7 @@ from transducer2ncnn import param as param_file
 from transducer2ncnn import sherpa
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import FAMILIES, Family
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.layout import PARTS, Files
 from transducer2ncnn.runtime import Network
 
 #: ncnn's names for the layers with weights, by PyTorch's name.
@@ -58,16 +58,13 @@ class Mismatch(UserError):
     """ncnn and PyTorch part."""
 
 
-def compare(
-    reference: str | Path, family: str, files: dict[str, tuple[Path, Path]], tolerance: float
-) -> dict[str, Any]:
+def compare(reference: str | Path, family: str, files: Files, tolerance: float) -> dict[str, Any]:
     """Compare ncnn files with the reference; return what was found, by part and case.
 
     Args:
         reference: file written by ``reference.save``.
         family: the model's family, by name.
-        files: (param, bin) of each part.
-        tolerance: the largest error that passes.
+                tolerance: the largest error that passes.
 
     Raises:
         Mismatch: naming the first blob that is off by more than the tolerance, and by how much.

@@ -4,19 +4,20 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import delivery, errors, layout
+from transducer2ncnn import delivery, errors
+from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ncnn", required=True, help="folder of the verified ncnn files")
+    add_ncnn_files(parser)
     parser.add_argument("--description", required=True, help="model.json")
     parser.add_argument("--tokens", required=True)
     parser.add_argument("--output", required=True, help="the folder")
     args = parser.parse_args()
 
     description = json.loads(Path(args.description).read_text())
-    delivery.deliver(layout.ncnn_files(args.ncnn), description, args.tokens, args.output)
+    delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
 
 
 if __name__ == "__main__":

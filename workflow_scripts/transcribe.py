@@ -4,15 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import audio, errors, layout, tokens, transcription
+from transducer2ncnn import audio, errors, tokens, transcription
 from transducer2ncnn.families import described
 from transducer2ncnn.greedy import GreedySearch
+from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sherpa", required=True, help="folder that sherpa-ncnn runs")
-    parser.add_argument("--ncnn", required=True, help="folder of the plain ncnn files")
+    add_ncnn_files(parser)
     parser.add_argument("--description", required=True, help="model.json")
     parser.add_argument("--wavs", required=True, nargs="+")
     parser.add_argument("--references", help="table of what is said in the wavs")
@@ -25,7 +26,7 @@ def main() -> None:
     by_sherpa = transcription.sherpa_texts(args.sherpa, recordings, args.threads)
 
     family, sizes = described(json.loads(Path(args.description).read_text()))
-    search = GreedySearch(layout.ncnn_files(args.ncnn), family, sizes, args.threads)
+    search = GreedySearch(ncnn_files(args), family, sizes, args.threads)
     symbols = tokens.read(Path(args.sherpa, "tokens.txt"), sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(x), symbols) for x in recordings.values()]
 

@@ -4,29 +4,30 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import errors, files, isolated, layout, verification
+from transducer2ncnn import errors, files, isolated, verification
+from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", required=True)
     parser.add_argument("--description", required=True, help="model.json")
-    parser.add_argument("--ncnn", required=True, help="folder of the ncnn files")
+    add_ncnn_files(parser)
     parser.add_argument("--tolerance", required=True, type=float)
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
     family = json.loads(Path(args.description).read_text())["family"]
-    ncnn_files = layout.ncnn_files(args.ncnn)
+    folder = args.encoder[0].parent
     try:
         # ncnn can crash on files that are wrong enough.
         found = isolated.call(
-            verification.compare, args.reference, family, ncnn_files, args.tolerance
+            verification.compare, args.reference, family, ncnn_files(args), args.tolerance
         )
     except isolated.IsolatedError as e:
-        raise errors.UserError(f"{args.ncnn}: ncnn cannot run these files: {e}") from None
+        raise errors.UserError(f"{folder}: ncnn cannot run these files: {e}") from None
     errors_ = ", ".join(f"{part} {x['max_error']:.1e}" for part, x in found.items())
-    print(f"{args.ncnn}: largest errors {errors_}; tolerance {args.tolerance:g}")
+    print(f"{folder}: largest errors {errors_}; tolerance {args.tolerance:g}")
     files.write_json(args.output, {"tolerance": args.tolerance, "parts": found})
 
 

@@ -1,0 +1,169 @@
+# fp32 to int8: calibration on recordings, scale tables, quantization, and what it cost.
+
+
+rule observe:
+    input:
+        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        description="results/{model}/model.json",
+        wavs=lambda wildcards: model_of(wildcards).calibration_wavs,
+    output:
+        "results/{model}/calibration/{shard}-of-{shards}.npz",
+    log:
+        "logs/{model}/observe-{shard}-of-{shards}.log",
+    conda:
+        "../envs/export.yaml"
+    # One thread, so that the sums are rounded the same on every machine; shards use more cores.
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 1000 + 2 * checkpoint_mb(wildcards),
+    params:
+        family=lambda wildcards: model_of(wildcards).family,
+        code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
+    message:
+        "{wildcards.model}: observing activations, shard {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "python -m workflow_scripts.observe"
+        " --checkpoint {input.checkpoint:q}"
+        " --family {params.family:q}"
+        " --wavs {input.wavs:q}"
+        " --shard {wildcards.shard}"
+        " --shards {wildcards.shards}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+rule make_scale_table:
+    input:
+        network=plain("{part}", "fp32"),
+        # The decoder's embedding needs no calibration.
+        observed=lambda wildcards: (
+            []
+            if wildcards.part == "decoder"
+            else expand(
+                "results/{{model}}/calibration/{shard}-of-{shards}.npz",
+                shard=range(1, CONFIG.precisions.int8.shards + 1),
+                shards=CONFIG.precisions.int8.shards,
+            )
+        ),
+    output:
+        "results/{model}/ncnn/int8/{part}-scale-table.txt",
+    log:
+        "logs/{model}/make_scale_table-{part}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 400 + checkpoint_mb(wildcards),
+    params:
+        lstm=lambda wildcards: "--lstm" if CONFIG.precisions.int8.lstm else "",
+        keep=lambda wildcards: shlex.join(CONFIG.precisions.int8.keep.get(wildcards.part, [])),
+        code=code("make_scale_table"),
+    message:
+        "{wildcards.model}: choosing the {wildcards.part}'s scales"
+    shell:
+        "python -m workflow_scripts.make_scale_table"
+        " --part {wildcards.part}"
+        " --network {input.network:q}"
+        " --observed {input.observed:q}"
+        " {params.lstm}"
+        " --keep {params.keep}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule quantize:
+    input:
+        network=plain("{part}", "fp32"),
+        table="results/{model}/ncnn/int8/{part}-scale-table.txt",
+    output:
+        plain("{part}", "int8"),
+    log:
+        "logs/{model}/quantize-{part}.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 300 + checkpoint_mb(wildcards),
+    params:
+        rest=lambda wildcards: CONFIG.precisions.int8.rest,
+        code=code("quantize"),
+    message:
+        "{wildcards.model}: quantizing the {wildcards.part}"
+    shell:
+        "python -m workflow_scripts.quantize"
+        " --network {input.network:q}"
+        " --table {input.table:q}"
+        " --rest {params.rest}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# What the int8 folder is made of, which is for the configuration to say.
+int8_parts = {part: plain(part, stored) for part, stored in parts_of("int8").items()}
+
+
+rule verify_int8:
+    input:
+        **int8_parts,
+        **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
+        verification="results/{model}/verification/fp32.json",
+        description="results/{model}/model.json",
+        wavs=lambda wildcards: (
+            model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
+        ),
+    output:
+        "results/{model}/verification/int8.json",
+    log:
+        "logs/{model}/verify-int8.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 600 + 2 * checkpoint_mb(wildcards),
+    params:
+        min_agreement=CONFIG.precisions.int8.min_agreement,
+        code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+    message:
+        "{wildcards.model}: comparing int8 with fp32"
+    shell:
+        "python -m workflow_scripts.verify_int8"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
+        " --fp32-encoder {input.fp32_encoder:q}"
+        " --fp32-decoder {input.fp32_decoder:q}"
+        " --fp32-joiner {input.fp32_joiner:q}"
+        " --description {input.description:q}"
+        " --wavs {input.wavs:q}"
+        " --min-agreement {params.min_agreement}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+use rule deliver as deliver_int8 with:
+    input:
+        **int8_parts,
+        verification="results/{model}/verification/int8.json",
+        description="results/{model}/model.json",
+        tokens=lambda wildcards: model_of(wildcards).tokens,
+    output:
+        [sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
+        tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
+    log:
+        "logs/{model}/deliver-int8.log",
+
+
+use rule transcribe as transcribe_int8 with:
+    input:
+        **int8_parts,
+        sherpa=[sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
+        tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
+        description="results/{model}/model.json",
+        wavs=lambda wildcards: model_of(wildcards).test_wavs,
+        references=lambda wildcards: model_of(wildcards).transcripts or [],
+    output:
+        "results/{model}/transcripts/int8.tsv",
+    log:
+        "logs/{model}/transcribe-int8.log",
+    message:
+        "{wildcards.model}: transcribing with int8"

@@ -1,0 +1,62 @@
+"""Recordings: what is read as it is, what is converted, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from transducer2ncnn import audio
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.features import fbank
+
+
+def tone(rate: int, seconds: float = 0.5, frequency: float = 440) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
+
+
+def test_sixteen_kilohertz_mono_is_read_as_it_is(tmp_path: Path, capsys) -> None:
+    soundfile.write(tmp_path / "x.wav", tone(16000), 16000, subtype="PCM_16")
+    samples = audio.read(tmp_path / "x.wav")
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, tone(16000), atol=1 / 32768)
+    assert capsys.readouterr().err == ""
+
+
+def test_another_rate_is_resampled_and_said(tmp_path: Path, capsys) -> None:
+    soundfile.write(tmp_path / "x.wav", tone(8000), 8000)
+    samples = audio.read(tmp_path / "x.wav")
+    np.testing.assert_allclose(samples[800:-800], tone(16000)[800:-800], atol=0.01)
+    assert "x.wav: 8000 Hz, resampled to 16000 Hz" in capsys.readouterr().err
+
+
+def test_channels_are_averaged_and_said(tmp_path: Path, capsys) -> None:
+    stereo = np.stack([tone(16000), np.zeros(8000)], axis=1)
+    soundfile.write(tmp_path / "x.wav", stereo, 16000)
+    np.testing.assert_allclose(audio.read(tmp_path / "x.wav"), tone(16000) / 2, atol=1e-4)
+    assert "x.wav: 2 channels, averaged to one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such recording"), (b"", "cannot be decoded"), (b"RIFF????", "cannot be decoded")],
+)
+def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path}: {message}"):
+        audio.read(path)
+
+
+def test_a_recording_without_samples(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(0), 16000)
+    with pytest.raises(UserError, match="holds no samples"):
+        audio.read(tmp_path / "x.wav")
+
+
+def test_features_are_a_frame_every_ten_milliseconds() -> None:
+    for n, frames in ((16000, 100), (16079, 100), (16080, 101), (40, 0)):
+        assert fbank(np.zeros(n, np.float32)).shape == (frames, 80)

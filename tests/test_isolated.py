@@ -1,0 +1,58 @@
+"""Functions in a process of their own: results, errors, and native ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+
+from transducer2ncnn import isolated
+from transducer2ncnn.errors import UserError
+
+
+def add(a: int, b: int) -> int:
+    print("adding")
+    return a + b
+
+
+def fail() -> None:
+    raise UserError("the file is wrong")
+
+
+def crash() -> None:
+    os.write(2, b"about to crash\n")
+    ctypes.string_at(0)
+
+
+def leave() -> None:
+    os.write(1, b"about to exit\n")
+    os._exit(7)
+
+
+def leave_well() -> None:
+    os._exit(0)
+
+
+def test_the_result_comes_back(capfd: pytest.CaptureFixture) -> None:
+    assert isolated.call(add, 1, 2) == 3
+    assert "adding" in capfd.readouterr().err
+
+
+def test_a_users_error_is_raised_again() -> None:
+    with pytest.raises(UserError, match="the file is wrong") as caught:
+        isolated.call(fail)
+    assert not isinstance(caught.value, isolated.IsolatedError)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (crash, r"crashed \(SIGSEGV\)[\s\S]*about to crash"),
+        (leave, r"exited with 7[\s\S]*about to exit"),
+        (leave_well, "exited with 0, silently"),
+    ],
+)
+def test_an_end_without_a_result_is_an_error(function, message: str) -> None:
+    with pytest.raises(isolated.IsolatedError, match=message):
+        isolated.call(function)

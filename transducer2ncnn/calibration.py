@@ -1,0 +1,589 @@
+"""Input scales for int8: what goes into every layer to be quantized, observed in PyTorch.
+
+Observed are the inputs of the encoder's and the joiner's convolutions and linear layers while
+recordings are decoded by greedy search; the decoder is not quantized. An input's scale maps the
+magnitudes up to a threshold to int8, and clips those beyond. The threshold is the one that loses
+least, as a Kullback-Leibler divergence between the histogram of magnitudes before and after.
+
+Observing takes one pass over the audio, in memory that does not grow with it. The largest
+magnitude, which the histogram's bins divide, is known only at the end: so a finer histogram is
+kept, whose range is a power of two and doubles when a larger value comes, which merges its bins in
+pairs and moves no value to a wrong one.
+
+What is counted is what sherpa-ncnn's generate-int8-scale-table sees, which runs the encoder
+on one segment at a time: a value inside the convolutions counts once for every segment that sees
+it, and what follows the last full segment is not seen at all. Here the encoder runs on many
+segments of many recordings at once, since none of its values depends on how they are cut.
+
+Shapes: B recordings in a batch, K output frames in a chunk of time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.families import Family
+from transducer2ncnn.features import fbank
+from transducer2ncnn.files import replacing
+from transducer2ncnn.greedy import BLANK
+from transducer2ncnn.param import Param
+from transducer2ncnn.sherpa import NEVER_EMITTED
+from transducer2ncnn.torchscript import from_torch, to_torch
+
+#: ncnn's layers whose inputs are quantized with a fixed scale, by PyTorch's name for them.
+QUANTIZED = {"Conv2d": ("Convolution", "ConvolutionDepthWise"), "Linear": ("InnerProduct",)}
+#: The axis that time runs along in their inputs, batch first.
+TIME_AXIS = {"Conv2d": 2, "Linear": 1}
+
+#: The networks of a transducer that are quantized.
+PARTS = ("encoder", "joiner")
+
+#: The most recordings in a batch, and the most audio. Where there are few, batches are smaller,
+#: down to MIN_BATCH, for the sake of having some for each of SHARED_AMONG processes.
+BATCH = 16
+BATCH_SECONDS = 600.0
+MIN_BATCH = 4
+SHARED_AMONG = 4
+#: Output frames that the encoder computes at a time.
+CHUNK = 64
+
+#: Bins of the fine histogram, a power of two, and those that the threshold is searched among.
+FINE_BINS = 2**18
+COARSE_BINS = 2048
+#: Magnitudes that int8 tells apart, and the groups of bins that stand for them in the search.
+INT8_MAX = 127
+LEVELS = 128
+#: Added to every bin, so that an empty one has a finite divergence.
+EPSILON = 1e-4
+
+
+FRAME_SECONDS = 0.01
+
+NOT_FINITE_ADVICE = (
+    "Check the recording, and that the checkpoint's weights are finite: int8 cannot be "
+    "calibrated on such values."
+)
+
+
+class NotFiniteError(UserError):
+    """A layer's input holds NaN or infinity."""
+
+
+class Histogram:
+    """Magnitudes of one layer's input: bins of equal width over [0, 2**exponent), and the largest.
+
+    The range is the smallest power of two above the largest magnitude, so histograms of the same
+    values are the same, in whatever order and in however many parts the values came.
+
+    Attributes:
+        kind: the layer's type in PyTorch.
+        layer: its name there, with the part's.
+        absmax: the largest magnitude; a float32 value.
+        seen: number of values, zeros included.
+        counts: (FINE_BINS,) int64; zeros are not counted.
+    """
+
+    #: The smallest range, for which float32 still has a factor from values to bins.
+    MIN_EXPONENT = -100
+
+    def __init__(self, kind: str, layer: str) -> None:
+        self.kind, self.layer = kind, layer
+        self.absmax = 0.0
+        self.seen = 0
+        self.counts = np.zeros(FINE_BINS, dtype=np.int64)
+
+    @property
+    def exponent(self) -> int:
+        return self._exponent_for(self.absmax)
+
+    def add(self, values: Tensor) -> None:
+        """Count values of any shape.
+
+        Raises:
+            NotFiniteError: naming the layer. Nothing is counted then.
+        """
+        if values.numel() == 0:
+            return
+        magnitudes = values.abs().reshape(-1)
+        absmax = magnitudes.max().item()
+        if not math.isfinite(absmax):
+            raise NotFiniteError(f"the input of {self.layer} holds NaN or infinity.")
+        self._include(absmax)
+        self.seen += magnitudes.numel()
+        zeros = magnitudes.numel() - int(torch.count_nonzero(magnitudes))
+        # Times a power of two, and cut to an integer: both exact.
+        bins = magnitudes.mul_(FINE_BINS * 2.0**-self.exponent).to(torch.int32)
+        counts = torch.bincount(bins).numpy()
+        self.counts[: len(counts)] += counts
+        self.counts[0] -= zeros
+
+    def merge(self, other: Histogram) -> None:
+        """Add what another histogram of the same layer counted.
+
+        Raises:
+            UserError: it is another layer's.
+        """
+        if (self.kind, self.layer) != (other.kind, other.layer):
+            raise UserError(
+                f"counts of {other.kind} {other.layer} cannot be added to those of {self.kind} "
+                f"{self.layer}: they are of different models."
+            )
+        self._include(other.absmax)
+        counts = _merge_bins(other.counts, self.exponent - other.exponent)
+        self.counts[: len(counts)] += counts
+        self.seen += other.seen
+
+    def coarse(self) -> np.ndarray:
+        """(COARSE_BINS,) float64 counts in bins of equal width over [0, absmax].
+
+        A fine bin that an edge runs through is shared out as if its values were spread evenly.
+        """
+        width = 2.0**self.exponent / FINE_BINS
+        edges = np.linspace(0, self.absmax, COARSE_BINS + 1) / width
+        edges[-1] = FINE_BINS  # nothing lies beyond absmax, though its fine bin does
+        up_to = np.concatenate([[0], np.cumsum(self.counts)])
+        return np.diff(np.interp(edges, np.arange(FINE_BINS + 1), up_to))
+
+    def _include(self, absmax: float) -> None:
+        """Widen the range to hold magnitudes up to ``absmax``."""
+        before = self.exponent
+        self.absmax = max(self.absmax, absmax)
+        counts = _merge_bins(self.counts, self.exponent - before)
+        if len(counts) < FINE_BINS:
+            self.counts = np.pad(counts, (0, FINE_BINS - len(counts)))
+
+    @classmethod
+    def _exponent_for(cls, absmax: float) -> int:
+        return max(math.frexp(absmax)[1], cls.MIN_EXPONENT)
+
+
+def _merge_bins(counts: np.ndarray, doublings: int) -> np.ndarray:
+    """Counts in bins 2**doublings as wide; at least one bin is left."""
+    return counts.reshape(-1, 1 << min(doublings, FINE_BINS.bit_length() - 1)).sum(axis=1)
+
+
+#: Histograms of each part's layers, in order of execution.
+Observed = dict[str, list[Histogram]]
+
+
+def save(path: str | Path, observed: Observed) -> None:
+    arrays = {}
+    for part, histograms in observed.items():
+        for i, h in enumerate(histograms):
+            key = f"{part}/{i}/{h.kind}/{h.layer}"
+            arrays[f"{key}/counts"] = h.counts
+            arrays[f"{key}/absmax"] = np.float32(h.absmax)
+            arrays[f"{key}/seen"] = np.int64(h.seen)
+    with replacing(path) as partial, open(partial, "wb") as f:
+        np.savez(f, **arrays)
+
+
+def load(paths: Iterable[str | Path]) -> Observed:
+    """What was saved to several files, added up.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files are not of the same model.
+    """
+    total: Observed = {}
+    for path in paths:
+        observed = _load(path)
+        if not total:
+            total = observed
+            continue
+        try:
+            merge(total, observed)
+        except UserError as e:
+            raise UserError(f"{path}: {e}") from None
+    return total
+
+
+def _load(path: str | Path) -> Observed:
+    observed: Observed = {}
+    try:
+        with np.load(path) as arrays:
+            for key in arrays:
+                if key.endswith("/counts"):
+                    prefix = key.removesuffix("/counts")
+                    part, _, kind, layer = prefix.split("/")
+                    histogram = Histogram(kind, layer)
+                    histogram.counts = arrays[key]
+                    histogram.absmax = float(arrays[f"{prefix}/absmax"])
+                    histogram.seen = int(arrays[f"{prefix}/seen"])
+                    observed.setdefault(part, []).append(histogram)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise UserError(f"{path}: cannot be read as saved histograms ({e}).") from None
+    return observed
+
+
+def merge(total: Observed, other: Observed) -> None:
+    """Add the histograms of one run to those of another.
+
+    Raises:
+        UserError: they are of different models.
+    """
+    if {k: len(v) for k, v in total.items()} != {k: len(v) for k, v in other.items()}:
+        raise UserError("these histograms are of a model with other layers than those before.")
+    for part, histograms in total.items():
+        for histogram, more in zip(histograms, other[part], strict=True):
+            histogram.merge(more)
+
+
+def groups(durations: dict[str, float]) -> list[list[str]]:
+    """Batches of recordings, which every run that is to count the same must use.
+
+    A layer's sums round differently with the number of recordings in a batch. So batches are
+    formed of all the recordings there are, and a shard of the work is a number of whole batches.
+
+    Args:
+        durations: seconds of each recording, by name.
+
+    Returns:
+        Names, batch by batch, the longest first, so that a batch's are of about the same length.
+        Unless it is a single recording, a batch is at most BATCH_SECONDS long.
+    """
+    # Large batches are faster; but a few recordings are better shared out among cores.
+    size = min(BATCH, max(MIN_BATCH, math.ceil(len(durations) / SHARED_AMONG)))
+    batches: list[list[str]] = []
+    seconds = math.inf
+    for name in sorted(durations, key=lambda name: (-durations[name], name)):
+        if seconds + durations[name] > BATCH_SECONDS or len(batches[-1]) == size:
+            batches.append([])
+            seconds = 0.0
+        batches[-1].append(name)
+        seconds += durations[name]
+    return batches
+
+
+def observe(
+    model: nn.Module,
+    family: Family,
+    sizes: Any,
+    batches: Iterable[Iterable[tuple[str, np.ndarray]]],
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Observed:
+    """Histograms of what goes into every layer to be quantized, over all recordings.
+
+    Recordings too short for a segment are named on standard error.
+
+    The same batches give the same histograms, however they are shared out among calls whose
+    results are merged. For that, a call computes with one thread, whatever PyTorch is set to: to
+    use several cores, make several calls, each in a process of its own. Other batches of the same
+    recordings differ by float32's rounding.
+
+    Args:
+        batches: groups of (name, (n,) float32 samples in [−1, 1] at 16 kHz). One batch is taken
+            at a time, and of its recordings only the features are kept.
+        progress: called with the seconds of audio done so far, after every chunk of a batch.
+
+    Raises:
+        NotFiniteError: a layer's input is not finite; the message names layer and recording.
+    """
+    with _one_thread(), torch.inference_mode():
+        run = _Run(model, family, sizes)
+        seconds = 0.0
+        for batch in batches:
+            for more in run.observe(batch):
+                seconds += more
+                progress(seconds)
+        return run.observed()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Run:
+    """Observes one model: batch after batch is decoded, chunk after chunk of time."""
+
+    def __init__(self, model: nn.Module, family: Family, sizes: Any) -> None:
+        self._model, self._family, self._sizes = model, family, sizes
+        #: Inputs along time: how many values an output frame sees, and by how many that moves on.
+        self._windows: dict[str, tuple[int, int]] = {}
+        self._histograms: dict[str, dict[str, Histogram]] = {part: {} for part in PARTS}
+        self._learn_layers()
+
+    def observed(self) -> Observed:
+        return {part: list(by_name.values()) for part, by_name in self._histograms.items()}
+
+    def observe(self, batch: Iterable[tuple[str, np.ndarray]]) -> Iterator[float]:
+        """Count one batch; yields the seconds of audio done, chunk by chunk."""
+        family, sizes = self._family, self._sizes
+        recordings = []
+        for name, samples in batch:
+            features = fbank(samples, sizes.feature_dim)
+            segments = (len(features) - family.SEGMENT) // family.HOP + 1
+            if segments > 0:
+                recordings.append((segments, name, features))
+            else:
+                print(
+                    f"{name}: too short to calibrate with: {len(features)} frames, and the "
+                    f"encoder takes {family.SEGMENT} at a time",
+                    file=sys.stderr,
+                )
+        # The longest first: those that go on are then always the first ones.
+        recordings.sort(key=lambda recording: -recording[0])
+        states = [family.initial_states(sizes) for _ in recordings]
+        search = _Search(self._model, len(recordings), sizes.context_size)
+        for start in range(0, recordings[0][0] if recordings else 0, CHUNK):
+            left = [min(segments - start, CHUNK) for segments, _, _ in recordings]
+            left = [segments for segments in left if segments > 0]
+            names = [name for _, name, _ in recordings[: len(left)]]
+            frames = [features[start * family.HOP :] for *_, features in recordings[: len(left)]]
+            encoder_out, states = self._encode(names, left, frames, states)
+            joined = [
+                (encoder_out[:n, t], search.step(encoder_out[:n, t])) for t, n in _going(left)
+            ]
+            # Once more, on all frames together: counting frame by frame would take longer.
+            rows = [name for _, n in _going(left) for name in names[:n]]
+            inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
+            _run(
+                self._model.joiner,
+                inputs,
+                lambda layer, _, x, rows=rows: self._count("joiner", layer, x, rows),
+            )
+            yield sum(left) * family.HOP * FRAME_SECONDS
+
+    def _learn_layers(self) -> None:
+        """Find the layers, in order of execution, by running one segment, then two."""
+        family, sizes = self._family, self._sizes
+
+        def see(part: str, layer: str, module: nn.Module) -> None:
+            kind = type(module).__name__
+            self._histograms[part][layer] = Histogram(kind, f"{part}.{layer}")
+
+        def see_one(layer: str, module: nn.Module, x: Tensor) -> None:
+            see("encoder", layer, module)
+            self._windows[layer] = (x.size(TIME_AXIS[type(module).__name__]), 0)
+
+        def see_two(layer: str, module: nn.Module, x: Tensor) -> None:
+            window, _ = self._windows[layer]
+            self._windows[layer] = (window, x.size(TIME_AXIS[type(module).__name__]) - window)
+
+        states = family.initial_states(sizes)
+        for frames, hook in ((family.SEGMENT, see_one), (family.SEGMENT + family.HOP, see_two)):
+            features = np.zeros((frames, sizes.feature_dim), dtype=np.float32)
+            inputs = to_torch(family, family.encoder_inputs(features, states))
+            encoder_out, *_ = _run(self._model.encoder, inputs, hook)
+        decoder_out = self._model.decoder(torch.zeros(1, sizes.context_size, dtype=torch.long))
+        _run(
+            self._model.joiner,
+            [encoder_out[:, 0], decoder_out[:, 0]],
+            lambda layer, module, _: see("joiner", layer, module),
+        )
+
+    def _encode(
+        self,
+        names: list[str],
+        segments: list[int],
+        frames: list[np.ndarray],
+        states: list[list[np.ndarray]],
+    ) -> tuple[Tensor, list[list[np.ndarray]]]:
+        """Run the encoder on as many segments as the longest has; count each one's own only.
+
+        Args:
+            frames: features of each recording, from its first segment in this chunk on.
+            states: each recording's, from the chunk before.
+
+        Returns:
+            (B, K, encoder_dim), and the states after K segments.
+        """
+        family = self._family
+        length = family.SEGMENT + (segments[0] - 1) * family.HOP
+        singles = []
+        for features, state in zip(frames, states, strict=False):
+            features = features[:length]
+            features = np.pad(features, ((0, length - len(features)), (0, 0)))
+            singles.append(to_torch(family, family.encoder_inputs(features, state)))
+        # An input without a batch axis is one number for a recording.
+        axes = [axis or 0 for axis in family.BATCH_AXES]
+        inputs = [
+            torch.cat(x, axis) for x, axis in zip(zip(*singles, strict=True), axes, strict=True)
+        ]
+
+        own = torch.arange(segments[0]) < torch.tensor(segments)[:, None]  # (B, K)
+        rows = [name for name, n in zip(names, segments, strict=True) for _ in range(n)]
+
+        def see(layer: str, module: nn.Module, x: Tensor) -> None:
+            axis = TIME_AXIS[type(module).__name__]
+            windows = x.unfold(axis, *self._windows[layer]).movedim(axis, 1)  # (B, K, …)
+            if own.all():
+                self._count("encoder", layer, windows, names)
+            else:
+                self._count("encoder", layer, windows[own], rows)
+
+        outputs = _run(self._model.encoder, inputs, see)
+        states = []
+        for i in range(len(names)):
+            single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
+            states.append(from_torch(family, tuple(single))[family.FIRST_STATE :])
+        return outputs[0], states
+
+    def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
+        """Count x (rows, …); each row is of the recording named in ``rows``."""
+        try:
+            self._histograms[part][layer].add(x)
+        except NotFiniteError as e:
+            row = int((~torch.isfinite(x)).flatten(1).any(dim=1).nonzero()[0])
+            raise NotFiniteError(f"{rows[row]}: {e} {NOT_FINITE_ADVICE}") from None
+
+
+class _Search:
+    """Greedy search in several recordings at once, frame by frame."""
+
+    def __init__(self, model: nn.Module, recordings: int, context_size: int) -> None:
+        self._model = model
+        self._contexts = torch.full((recordings, context_size), BLANK)
+        self._decoder_out = model.decoder(self._contexts)[:, 0]
+        self._never = torch.tensor(NEVER_EMITTED)
+
+    def step(self, encoder_out: Tensor) -> Tensor:
+        """The decoder's outputs that the joiner meets a frame with, (n, decoder_dim).
+
+        Args:
+            encoder_out: (n, encoder_dim), a frame of each of the first n recordings.
+        """
+        n = len(encoder_out)
+        met = self._decoder_out[:n].clone()
+        tokens = self._model.joiner(encoder_out, met).argmax(dim=1)
+        emitting = (~torch.isin(tokens, self._never)).nonzero()[:, 0]
+        if len(emitting):
+            new = tokens[emitting, None]
+            self._contexts[emitting] = torch.cat([self._contexts[emitting, 1:], new], dim=1)
+            self._decoder_out[emitting] = self._model.decoder(self._contexts[emitting])[:, 0]
+        return met
+
+
+def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
+    """Each frame of a chunk, and how many recordings have it; the longest come first."""
+    for t in range(segments[0]):
+        yield t, sum(n > t for n in segments)
+
+
+def _run(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    see: Callable[[str, nn.Module, Tensor], None],
+) -> Any:
+    """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
+
+    def hook(name: str):
+        return lambda module, args: see(name, module, args[0])
+
+    handles = [
+        module.register_forward_pre_hook(hook(name))
+        for name, module in network.named_modules()
+        if type(module).__name__ in QUANTIZED
+    ]
+    try:
+        return network(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layer_names(param: Param) -> list[str]:
+    """Names of the layers that are quantized with a fixed input scale, in ncnn's order."""
+    types = {type_ for names in QUANTIZED.values() for type_ in names}
+    return [layer.name for layer in param.layers if layer.type in types]
+
+
+def by_ncnn_name(
+    param: Param, histograms: Sequence[Histogram], file: str | Path
+) -> dict[str, Histogram]:
+    """Histograms by the names of ncnn's layers, which occur in the same order.
+
+    Args:
+        file: what the param was read from, for the message.
+
+    Raises:
+        UserError: the layers do not pair up.
+    """
+    types = {layer.name: layer.type for layer in param.layers}
+    names = layer_names(param)
+    for i, (name, h) in enumerate(itertools.zip_longest(names, histograms), start=1):
+        if name is None or h is None or types[name] not in QUANTIZED[h.kind]:
+            ncnn = "nothing" if name is None else f"{types[name]} {name}"
+            torch_ = "nothing" if h is None else f"{h.kind} {h.layer}"
+            raise UserError(
+                f"{file}: the layers to quantize are not those that were observed: number {i} is "
+                f"{ncnn} in ncnn and {torch_} in PyTorch. Are both of the same model?"
+            )
+    return dict(zip(names, histograms, strict=True))
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input's largest magnitude, the magnitude that int8's largest value stands for, and the
+    scale that maps it there."""
+
+    absmax: float
+    threshold: float
+    scale: float
+
+
+def input_scale(histogram: Histogram) -> Found:
+    """The scale of one layer's input.
+
+    Raises:
+        UserError: nothing was observed, or nothing but zeros.
+    """
+    if histogram.seen == 0:
+        raise UserError(
+            f"nothing went into {histogram.layer}: there was no audio to calibrate with. Name "
+            "recordings that are long enough to be decoded."
+        )
+    if histogram.absmax == 0:
+        raise UserError(
+            f"the input of {histogram.layer} is always zero, so it has no scale. Calibrate with "
+            "recordings of speech, and check that the checkpoint is a trained model."
+        )
+    bins = search_threshold(histogram.coarse())
+    threshold = (bins + 0.5) * histogram.absmax / COARSE_BINS
+    return Found(histogram.absmax, threshold, INT8_MAX / threshold)
+
+
+def search_threshold(counts: np.ndarray) -> int:
+    """The number of bins, from LEVELS on, below which int8's range loses least.
+
+    For each number t of bins, what comes of the distribution by clipping it to t bins is compared
+    with what int8 would make of these: LEVELS groups of equal width, each flattened. Bins at the
+    edge of a group are shared out in proportion. The first t with the smallest Kullback-Leibler
+    divergence wins.
+
+    Args:
+        counts: (COARSE_BINS,) counts of magnitudes, not all zero.
+    """
+    normed = counts / counts.sum()
+    up_to = np.concatenate([[0], np.cumsum(normed)])
+    bins = np.arange(len(counts) + 1)
+    best, smallest = LEVELS, math.inf
+    for t in range(LEVELS, len(counts)):
+        clipped = normed[:t] + EPSILON
+        clipped[-1] += 1 - up_to[t]
+        # Mass below each group's edge; going back along straight lines between the edges is what
+        # flattens the groups.
+        edges = np.arange(LEVELS + 1) * (t / LEVELS)
+        flattened = np.diff(np.interp(bins[: t + 1], edges, np.interp(edges, bins, up_to)))
+        divergence = np.sum(clipped * np.log(clipped / (flattened + EPSILON)))
+        if divergence < smallest:
+            best, smallest = t, divergence
+    return best

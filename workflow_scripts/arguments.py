@@ -1,0 +1,18 @@
+"""Arguments that several scripts take."""
+
+import argparse
+from pathlib import Path
+
+from transducer2ncnn.layout import PARTS, Files
+
+
+def add_ncnn_files(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """--encoder, --decoder and --joiner, each with its two files."""
+    for part in PARTS:
+        parser.add_argument(
+            f"--{prefix}{part}", required=True, nargs=2, type=Path, metavar=("PARAM", "BIN")
+        )
+
+
+def ncnn_files(args: argparse.Namespace, prefix: str = "") -> Files:
+    return {part: tuple(getattr(args, prefix + part)) for part in PARTS}

@@ -1,0 +1,50 @@
+"""Observe what goes into the layers to be quantized, on one shard of the calibration recordings."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from transducer2ncnn import audio, calibration, errors, model
+from transducer2ncnn.families import FAMILIES
+
+#: Seconds between two lines of progress.
+PROGRESS_INTERVAL = 2.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--family", required=True)
+    parser.add_argument("--wavs", required=True, nargs="+")
+    parser.add_argument("--shard", required=True, type=int, help="from 1 on")
+    parser.add_argument("--shards", required=True, type=int)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    durations = {wav: audio.duration(wav) for wav in args.wavs}
+    mine = calibration.groups(durations)[args.shard - 1 :: args.shards]
+    total = sum(durations[wav] for batch in mine for wav in batch)
+    network, sizes = model.load(args.checkpoint, args.family)
+
+    def read(batch: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        return ((wav, audio.read(wav)) for wav in batch)
+
+    start = said = time.monotonic()
+
+    def progress(seconds: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > PROGRESS_INTERVAL:
+            said = time.monotonic()
+            print(f"observed {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
+
+    observed = calibration.observe(network, FAMILIES[args.family], sizes, map(read, mine), progress)
+    calibration.save(args.output, observed)
+    took = time.monotonic() - start
+    print(f"shard {args.shard}: observed {total:.1f} s of audio in {took:.1f} s")
+
+
+if __name__ == "__main__":
+    errors.run(main)

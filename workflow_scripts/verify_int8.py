@@ -1,0 +1,51 @@
+"""Compare a model's int8 files with its fp32 files on recordings."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import agreement, audio, errors, files, isolated
+from transducer2ncnn.layout import PARTS
+from workflow_scripts.arguments import add_ncnn_files, ncnn_files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_ncnn_files(parser)
+    add_ncnn_files(parser, prefix="fp32-")
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
+    parser.add_argument("--wavs", required=True, nargs="+")
+    parser.add_argument("--min-agreement", required=True, type=float)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    description = json.loads(args.description.read_text())
+    recordings = [audio.read(wav) for wav in args.wavs]
+    try:
+        found = isolated.call(
+            agreement.compare,
+            ncnn_files(args, prefix="fp32_"),
+            ncnn_files(args),
+            description,
+            recordings,
+        )
+    except isolated.IsolatedError as e:
+        raise errors.UserError(
+            f"{args.encoder[0].parent}: ncnn cannot run these files: {e}"
+        ) from None
+    for part in PARTS:
+        print(f"{part} alone: {found[part]}")
+    share = found["all"]["same_best_token"]
+    if share < args.min_agreement:
+        raise errors.UserError(
+            f"int8 finds the best token that fp32 finds in {share:.1%} of {found['frames']} "
+            f"frames; precisions.int8.min_agreement asks for {args.min_agreement:.1%}. What "
+            "each part costs by itself is above; more calibration audio, or layers left out of "
+            "quantization (precisions.int8.keep), may help."
+        )
+    files.write_json(args.output, {"min_agreement": args.min_agreement} | found)
+    print(f"int8 finds fp32's best token in {share:.1%} of {found['frames']} frames")
+
+
+if __name__ == "__main__":
+    errors.run(main)
