@@ -29,7 +29,8 @@ rule observe:
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+        # Seen while it runs, as well as logged: it may take long.
+        " 2>&1 | tee {log:q}"
 
 
 rule make_scale_table:

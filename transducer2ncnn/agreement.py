@@ -13,10 +13,9 @@ import numpy as np
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import described
 from transducer2ncnn.features import SAMPLE_RATE, fbank
-from transducer2ncnn.greedy import BLANK
 from transducer2ncnn.layout import PARTS, Files
 from transducer2ncnn.runtime import Network
-from transducer2ncnn.sherpa import NEVER_EMITTED
+from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60

@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,9 +39,8 @@ from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import Family
 from transducer2ncnn.features import fbank
 from transducer2ncnn.files import replacing
-from transducer2ncnn.greedy import BLANK
 from transducer2ncnn.param import Param
-from transducer2ncnn.sherpa import NEVER_EMITTED
+from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.torchscript import from_torch, to_torch
 
 #: ncnn's layers whose inputs are quantized with a fixed scale, by PyTorch's name for them.
@@ -51,35 +51,33 @@ TIME_AXIS = {"Conv2d": 2, "Linear": 1}
 #: The networks of a transducer that are quantized.
 PARTS = ("encoder", "joiner")
 
-#: The most recordings in a batch, and the most audio. Where there are few, batches are smaller,
-#: down to MIN_BATCH, for the sake of having some for each of SHARED_AMONG processes.
-BATCH = 16
+#: The most recordings in a batch, and the most audio.
+BATCH = 32
 BATCH_SECONDS = 600.0
-MIN_BATCH = 4
-SHARED_AMONG = 4
 #: Output frames that the encoder computes at a time.
-CHUNK = 64
+CHUNK = 32
 
 #: Bins of the fine histogram, a power of two, and those that the threshold is searched among.
 FINE_BINS = 2**18
 COARSE_BINS = 2048
+#: The smallest range of the fine histogram, for which float32 still has a factor to its bins.
+MIN_EXPONENT = -100
 #: Magnitudes that int8 tells apart, and the groups of bins that stand for them in the search.
 INT8_MAX = 127
 LEVELS = 128
 #: Added to every bin, so that an empty one has a finite divergence.
 EPSILON = 1e-4
 
-
+#: Seconds from a frame of features to the next.
 FRAME_SECONDS = 0.01
 
 NOT_FINITE_ADVICE = (
-    "Check the recording, and that the checkpoint's weights are finite: int8 cannot be "
-    "calibrated on such values."
+    "Check that the checkpoint's weights are finite: int8 cannot be calibrated on such values."
 )
 
 
 class NotFiniteError(UserError):
-    """A layer's input holds NaN or infinity."""
+    """A recording or a layer's input holds NaN or infinity."""
 
 
 class Histogram:
@@ -96,9 +94,6 @@ class Histogram:
         counts: (FINE_BINS,) int64; zeros are not counted.
     """
 
-    #: The smallest range, for which float32 still has a factor from values to bins.
-    MIN_EXPONENT = -100
-
     def __init__(self, kind: str, layer: str) -> None:
         self.kind, self.layer = kind, layer
         self.absmax = 0.0
@@ -107,7 +102,8 @@ class Histogram:
 
     @property
     def exponent(self) -> int:
-        return self._exponent_for(self.absmax)
+        # frexp(0) is 0, which would be a range too large to begin with.
+        return max(math.frexp(self.absmax)[1], MIN_EXPONENT) if self.absmax else MIN_EXPONENT
 
     def add(self, values: Tensor) -> None:
         """Count values of any shape.
@@ -165,13 +161,11 @@ class Histogram:
         if len(counts) < FINE_BINS:
             self.counts = np.pad(counts, (0, FINE_BINS - len(counts)))
 
-    @classmethod
-    def _exponent_for(cls, absmax: float) -> int:
-        return max(math.frexp(absmax)[1], cls.MIN_EXPONENT)
-
 
 def _merge_bins(counts: np.ndarray, doublings: int) -> np.ndarray:
     """Counts in bins 2**doublings as wide; at least one bin is left."""
+    if doublings == 0:
+        return counts
     return counts.reshape(-1, 1 << min(doublings, FINE_BINS.bit_length() - 1)).sum(axis=1)
 
 
@@ -254,8 +248,10 @@ def groups(durations: dict[str, float]) -> list[list[str]]:
         Names, batch by batch, the longest first, so that a batch's are of about the same length.
         Unless it is a single recording, a batch is at most BATCH_SECONDS long.
     """
-    # Large batches are faster; but a few recordings are better shared out among cores.
-    size = min(BATCH, max(MIN_BATCH, math.ceil(len(durations) / SHARED_AMONG)))
+    # An LSTM's step costs much the same for one recording as for many, so batches are large. But
+    # there should be one for each core: two at least, and four where they can be of sixteen each.
+    quarter, half = math.ceil(len(durations) / 4), math.ceil(len(durations) / 2)
+    size = min(BATCH, max(quarter, min(half, 16)))
     batches: list[list[str]] = []
     seconds = math.inf
     for name in sorted(durations, key=lambda name: (-durations[name], name)):
@@ -279,9 +275,10 @@ def observe(
     Recordings too short for a segment are named on standard error.
 
     The same batches give the same histograms, however they are shared out among calls whose
-    results are merged. For that, a call computes with one thread, whatever PyTorch is set to: to
-    use several cores, make several calls, each in a process of its own. Other batches of the same
-    recordings differ by float32's rounding.
+    results are merged: how many threads share a matrix product changes how its sums round, so a
+    call computes with one thread, whatever PyTorch is set to. To use several cores, make several
+    calls, each in a process of its own. Other batches of the same recordings, and other
+    processors, differ by float32's rounding.
 
     Args:
         batches: groups of (name, (n,) float32 samples in [−1, 1] at 16 kHz). One batch is taken
@@ -289,9 +286,12 @@ def observe(
         progress: called with the seconds of audio done so far, after every chunk of a batch.
 
     Raises:
-        NotFiniteError: a layer's input is not finite; the message names layer and recording.
+        NotFiniteError: a recording or a layer's input is not finite; the message names recording
+            and layer.
     """
-    with _one_thread(), torch.inference_mode():
+    with _one_thread(), torch.inference_mode(), warnings.catch_warnings():
+        # oneDNN has no LSTM with projections; PyTorch's own is what is wanted.
+        warnings.filterwarnings("ignore", message="LSTM with projections")
         run = _Run(model, family, sizes)
         seconds = 0.0
         for batch in batches:
@@ -329,6 +329,8 @@ class _Run:
         family, sizes = self._family, self._sizes
         recordings = []
         for name, samples in batch:
+            if not np.isfinite(samples).all():
+                raise NotFiniteError(f"{name}: holds samples that are NaN or infinity.")
             features = fbank(samples, sizes.feature_dim)
             segments = (len(features) - family.SEGMENT) // family.HOP + 1
             if segments > 0:
@@ -355,7 +357,7 @@ class _Run:
             # Once more, on all frames together: counting frame by frame would take longer.
             rows = [name for _, n in _going(left) for name in names[:n]]
             inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
-            _run(
+            _forward(
                 self._model.joiner,
                 inputs,
                 lambda layer, _, x, rows=rows: self._count("joiner", layer, x, rows),
@@ -382,9 +384,9 @@ class _Run:
         for frames, hook in ((family.SEGMENT, see_one), (family.SEGMENT + family.HOP, see_two)):
             features = np.zeros((frames, sizes.feature_dim), dtype=np.float32)
             inputs = to_torch(family, family.encoder_inputs(features, states))
-            encoder_out, *_ = _run(self._model.encoder, inputs, hook)
+            encoder_out, *_ = _forward(self._model.encoder, inputs, hook)
         decoder_out = self._model.decoder(torch.zeros(1, sizes.context_size, dtype=torch.long))
-        _run(
+        _forward(
             self._model.joiner,
             [encoder_out[:, 0], decoder_out[:, 0]],
             lambda layer, module, _: see("joiner", layer, module),
@@ -400,8 +402,9 @@ class _Run:
         """Run the encoder on as many segments as the longest has; count each one's own only.
 
         Args:
+            names, segments: of the recordings that go on; the most segments first.
             frames: features of each recording, from its first segment in this chunk on.
-            states: each recording's, from the chunk before.
+            states: each recording's, from the chunk before; those that ended are last.
 
         Returns:
             (B, K, encoder_dim), and the states after K segments.
@@ -430,7 +433,7 @@ class _Run:
             else:
                 self._count("encoder", layer, windows[own], rows)
 
-        outputs = _run(self._model.encoder, inputs, see)
+        outputs = _forward(self._model.encoder, inputs, see)
         states = []
         for i in range(len(names)):
             single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
@@ -478,7 +481,7 @@ def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
         yield t, sum(n > t for n in segments)
 
 
-def _run(
+def _forward(
     network: nn.Module,
     inputs: Sequence[Tensor],
     see: Callable[[str, nn.Module, Tensor], None],

@@ -14,9 +14,8 @@ from transducer2ncnn.families import Family
 from transducer2ncnn.features import SAMPLE_RATE, fbank
 from transducer2ncnn.layout import PARTS, Files
 from transducer2ncnn.runtime import Network
-from transducer2ncnn.sherpa import NEVER_EMITTED
+from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
 
-BLANK = 0
 #: Seconds of silence put behind a recording, so that its last word leaves the encoder.
 TAIL_SILENCE = 0.5
 

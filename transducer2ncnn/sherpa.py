@@ -8,8 +8,9 @@ from transducer2ncnn.param import Param, parse_layer
 #: The context size of the decoder, fixed in sherpa-ncnn.
 CONTEXT_SIZE = 2
 
+BLANK = 0
 #: Token ids that its search never emits, fixed in its code: the blank, and <unk>.
-NEVER_EMITTED = (0, 2)
+NEVER_EMITTED = (BLANK, 2)
 
 META_DATA_TYPE = "SherpaMetaData"
 

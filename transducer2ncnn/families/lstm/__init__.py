@@ -53,11 +53,3 @@ def sherpa_meta_data(sizes: LstmSizes) -> dict[int, int]:
         2: sizes.encoder_dim,
         3: sizes.rnn_hidden_size,
     }
-
-
-def __getattr__(name):  # TEMPORARY
-    if name not in ("LstmTransducer", "subsampled"):
-        raise AttributeError(name)
-    import importlib
-
-    return getattr(importlib.import_module("transducer2ncnn.families.lstm.graph"), name)

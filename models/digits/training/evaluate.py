@@ -1,0 +1,98 @@
+"""Greedy search with PyTorch, and the word error rate of a checkpoint.
+
+python models/digits/training/evaluate.py models/digits --fsdd DIR
+python models/digits/training/evaluate.py models/digits --wavs models/digits/test_wavs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from model import SIZES, initial_states, load_checkpoint
+from synthesize import SAMPLE_RATE, read_wav
+from test_set import connected_digits
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.features import fbank
+
+
+@torch.no_grad()
+def greedy_search(model: LstmTransducer, features: torch.Tensor) -> list[int]:
+    """The tokens of one utterance, (T, 80): at most one a frame, as in sherpa-ncnn."""
+    x, lengths = features[None], torch.tensor([float(len(features))])
+    encoded = model.encoder(x, lengths, *initial_states(1))[0][0]
+    context = SIZES.context_size
+    tokens = [0] * context
+    decoded = model.decoder(torch.tensor([tokens[-context:]]))[0, 0]
+    for frame in encoded:
+        token = int(model.joiner(frame, decoded).argmax())
+        if token != 0:
+            tokens.append(token)
+            decoded = model.decoder(torch.tensor([tokens[-context:]]))[0, 0]
+    return tokens[context:]
+
+
+def errors(reference: list[str], hypothesis: list[str]) -> int:
+    """Substitutions, deletions and insertions."""
+    row = list(range(len(hypothesis) + 1))
+    for i, word in enumerate(reference, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(hypothesis, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (word != other))
+    return row[-1]
+
+
+def word_error_rate(
+    model: LstmTransducer,
+    pieces: list[str],
+    utterances: Iterable[tuple[str, np.ndarray, str]],
+    show: bool = False,
+) -> tuple[float, int, int]:
+    """(percent, errors, words); half a second of zeros goes after every utterance."""
+    wrong = words = 0
+    for name, samples, text in utterances:
+        padded = np.pad(samples, (0, SAMPLE_RATE // 2))
+        tokens = greedy_search(model, torch.from_numpy(fbank(padded)))
+        hypothesis = "".join(pieces[t] for t in tokens).replace("▁", " ").split()
+        count = errors(text.split(), hypothesis)
+        if show and count:
+            print(f"{name}\n  said:  {text}\n  heard: {' '.join(hypothesis)}")
+        wrong, words = wrong + count, words + len(text.split())
+    return 100 * wrong / words, wrong, words
+
+
+def read_wavs(folder: Path) -> Iterable[tuple[str, np.ndarray, str]]:
+    for line in (folder / "transcripts.tsv").read_text().splitlines()[1:]:
+        name, text = line.split("\t")
+        yield name, read_wav(folder / name)[0], text
+
+
+def read_pieces(path: Path) -> list[str]:
+    return [line.split()[0] for line in path.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of pretrained.pt and tokens.txt")
+    parser.add_argument("--checkpoint", default="pretrained.pt", help="its name in that folder")
+    parser.add_argument("--fsdd", type=Path, help="evaluate on connected digits made from here")
+    parser.add_argument("--speaker", help="with --fsdd: only this speaker, with all takes")
+    parser.add_argument("--wavs", type=Path, help="evaluate on a folder with transcripts.tsv")
+    args = parser.parse_args()
+    if (args.fsdd is None) == (args.wavs is None):
+        parser.error("either --fsdd or --wavs")
+    utterances = (
+        read_wavs(args.wavs) if args.wavs else connected_digits(args.fsdd, speaker=args.speaker)
+    )
+    model = load_checkpoint(args.model / args.checkpoint)
+    rate, wrong, words = word_error_rate(
+        model, read_pieces(args.model / "tokens.txt"), utterances, show=True
+    )
+    print(f"WER {rate:.2f} % ({wrong} errors in {words} words)")
