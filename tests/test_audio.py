@@ -10,7 +10,7 @@ import soundfile
 
 from transducer2ncnn import audio
 from transducer2ncnn.errors import UserError
-from transducer2ncnn.features import fbank
+from transducer2ncnn.features import FbankStream, fbank
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 440) -> np.ndarray:
@@ -55,6 +55,36 @@ def test_a_recording_without_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(0), 16000)
     with pytest.raises(UserError, match="holds no samples"):
         audio.read(tmp_path / "x.wav")
+
+
+def test_pieces_are_the_whole(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal(8000 * 25) * 0.1
+    soundfile.write(tmp_path / "x.wav", noise, 8000)
+    pieces = list(audio.blocks(tmp_path / "x.wav"))
+    assert len(pieces) == 3
+    assert abs(sum(map(len, pieces)) - 16000 * 25) <= 1
+    np.testing.assert_array_equal(np.concatenate(pieces), audio.read(tmp_path / "x.wav"))
+    assert audio.duration(tmp_path / "x.wav") == 25
+
+
+def test_a_recording_that_is_cut_off(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.flac", tone(16000, seconds=3), 16000)
+    content = (tmp_path / "x.flac").read_bytes()
+    (tmp_path / "x.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"x.flac: (is cut off|cannot be decoded)"):
+        audio.read(tmp_path / "x.flac")
+
+
+def test_features_of_pieces_are_those_of_the_whole() -> None:
+    samples = np.random.default_rng(0).standard_normal(16000 * 3).astype(np.float32)
+    stream = FbankStream()
+    frames = []
+    for piece in np.split(samples, [100, 5000, 5001, 40000]):
+        stream.accept(piece)
+        frames.append(stream.take())
+    stream.finish()
+    frames.append(stream.take())
+    np.testing.assert_array_equal(np.concatenate(frames), fbank(samples))
 
 
 def test_features_are_a_frame_every_ten_milliseconds() -> None:

@@ -15,6 +15,7 @@ from transducer2ncnn import audio, calibration, model, param, scale_table
 from transducer2ncnn.calibration import COARSE_BINS, FINE_BINS, LEVELS, Histogram, Observed
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.features import fbank
 
 INT8 = GOLDEN / "int8"
 TABLES = {part: INT8 / f"{part}-scale-table.txt" for part in calibration.PARTS}
@@ -56,7 +57,7 @@ def golden() -> Observed:
     network, sizes = model.load(INT8 / "pretrained.pt", "lstm")
     names = (INT8 / "wave_filenames.txt").read_text().split()
     batch = [(name, audio.read(INT8 / name)) for name in names]
-    return calibration.observe(network, LSTM, sizes, [batch])
+    return calibration.observe(network, LSTM, sizes, whole([batch]))
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,13 @@ def test_layers_that_do_not_pair_up(golden: Observed) -> None:
 # One pass, in batches, chunks and shards
 
 
+def whole(batches: list[list[tuple[str, np.ndarray]]]) -> list[list[tuple[str, list[np.ndarray]]]]:
+    """Recordings in one piece each."""
+    return [[(name, [samples]) for name, samples in batch] for batch in batches]
+
+
 def observe(batches: list[list[tuple[str, np.ndarray]]]) -> Observed:
-    return calibration.observe(small_model(), LSTM, SMALL, batches)
+    return calibration.observe(small_model(), LSTM, SMALL, whole(batches))
 
 
 def segment_by_segment(samples: np.ndarray) -> dict[str, torch.Tensor]:
@@ -110,7 +116,7 @@ def segment_by_segment(samples: np.ndarray) -> dict[str, torch.Tensor]:
             layer.register_forward_pre_hook(
                 lambda _, args, name=name: seen.setdefault(name, []).append(args[0].flatten())
             )
-    features = calibration.fbank(samples)
+    features = fbank(samples)
     h = torch.zeros(SMALL.num_encoder_layers, 1, SMALL.encoder_dim)
     c = torch.zeros(SMALL.num_encoder_layers, 1, SMALL.rnn_hidden_size)
     tokens, processed = [0, 0], 0
@@ -164,15 +170,15 @@ def test_shards_add_up_to_the_same(tmp_path: Path) -> None:
     durations = {name: len(samples) / 16000 for name, samples in recordings.items()}
     batches = [[(n, recordings[n]) for n in group] for group in calibration.groups(durations)]
     assert len(batches) == 2
-    whole = observe(batches)
+    together = observe(batches)
     for i, batch in enumerate(batches):
         calibration.save(tmp_path / f"{i}.npz", observe([batch]))
     calibration.save(tmp_path / "none.npz", observe([]))
     for names in (["0", "1"], ["1", "none", "0"]):
         merged = calibration.load(tmp_path / f"{name}.npz" for name in names)
-        assert_same(merged, whole)
+        assert_same(merged, together)
     tables = []
-    for i, observed in enumerate((whole, merged)):
+    for i, observed in enumerate((together, merged)):
         found = {h.layer: calibration.input_scale(h).scale for h in observed["encoder"]}
         scale_table.write(tmp_path / f"{i}.txt", scale_table.ScaleTable({}, found))
         tables.append((tmp_path / f"{i}.txt").read_bytes())
@@ -205,15 +211,16 @@ def test_groups(count: int, sizes: list[int]) -> None:
     assert calibration.groups(dict(reversed(durations.items()))) == batches
 
 
-def test_groups_of_long_recordings() -> None:
-    durations = {"hour": 3600.0, "a": 400.0, "b": 200.0, "c": 100.0, "d": 1.0}
-    assert calibration.groups(durations) == [["hour"], ["a", "b"], ["c", "d"]]
+def test_pieces_of_a_recording_do_not_matter() -> None:
+    batch = noises([3.0, 1.0, 2.2])
+    cut = [(name, np.array_split(samples, 1 + 5 * i)) for i, (name, samples) in enumerate(batch)]
+    assert_same(calibration.observe(small_model(), LSTM, SMALL, [cut]), observe([batch]))
 
 
 def test_progress_and_recordings_too_short(capsys: pytest.CaptureFixture) -> None:
     reports: list[float] = []
     batch = [*noises([2.05, 1.0]), ("blip", np.zeros(1300, dtype=np.float32))]
-    calibration.observe(small_model(), LSTM, SMALL, [batch], reports.append)
+    calibration.observe(small_model(), LSTM, SMALL, whole([batch]), reports.append)
     assert reports == sorted(reports)
     assert len(reports) == 2
     assert reports[-1] == pytest.approx(3.05, abs=0.2)
@@ -369,7 +376,7 @@ def test_no_audio() -> None:
 def test_an_input_that_is_always_zero() -> None:
     network = small_model()
     network.decoder.embedding.weight.zero_()
-    observed = calibration.observe(network, LSTM, SMALL, [noises([0.5])])
+    observed = calibration.observe(network, LSTM, SMALL, whole([noises([0.5])]))
     with pytest.raises(UserError, match=r"joiner\.decoder_proj is always zero"):
         calibration.input_scale(observed["joiner"][1])
 
@@ -383,7 +390,7 @@ def test_activations_that_are_not_finite(value: float) -> None:
     network = small_model()
     network.encoder.encoder.layers[-1].feed_forward[4].bias[0] = value
     with pytest.raises(UserError, match=r"^noise 0: the input of joiner\.encoder_proj holds NaN"):
-        calibration.observe(network, LSTM, SMALL, [noises([0.5])])
+        calibration.observe(network, LSTM, SMALL, whole([noises([0.5])]))
 
 
 def test_histograms_of_different_models(tmp_path: Path) -> None:

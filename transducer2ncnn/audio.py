@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import soxr
 
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.features import SAMPLE_RATE
+
+#: Seconds of a recording that are read at once.
+BLOCK_SECONDS = 10
 
 
 def duration(path: str | Path) -> float:
@@ -29,19 +33,33 @@ def read(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, cannot be decoded, or holds no samples.
     """
+    return np.concatenate(list(blocks(path)))
+
+
+def blocks(path: str | Path) -> Iterator[np.ndarray]:
+    """The same samples piece by piece, so that memory does not grow with the recording.
+
+    Raises:
+        UserError: as ``read``.
+    """
     with _opened(path) as f:
-        rate = f.samplerate
-        try:
-            samples = f.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as e:
-            raise UserError(_undecodable(path, e)) from None
-    if samples.shape[1] > 1:
-        print(f"{path}: {samples.shape[1]} channels, averaged to one", file=sys.stderr)
-    mono = samples.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        print(f"{path}: {rate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    return mono
+        if f.channels > 1:
+            print(f"{path}: {f.channels} channels, averaged to one", file=sys.stderr)
+        resampler = None
+        if f.samplerate != SAMPLE_RATE:
+            print(f"{path}: {f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
+            resampler = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype="float32")
+        left = f.frames
+        while left > 0:
+            try:
+                block = f.read(BLOCK_SECONDS * f.samplerate, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as e:
+                raise UserError(_undecodable(path, e)) from None
+            if len(block) == 0:
+                raise UserError(f"{path}: is cut off: {left} samples fewer than it promises.")
+            left -= len(block)
+            mono = block.mean(axis=1)
+            yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:

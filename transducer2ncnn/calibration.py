@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import Family
-from transducer2ncnn.features import fbank
+from transducer2ncnn.features import FbankStream
 from transducer2ncnn.files import replacing
 from transducer2ncnn.param import Param
 from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
@@ -51,9 +51,8 @@ TIME_AXIS = {"Conv2d": 2, "Linear": 1}
 #: The networks of a transducer that are quantized.
 PARTS = ("encoder", "joiner")
 
-#: The most recordings in a batch, and the most audio.
+#: Recordings that are run at once, at most.
 BATCH = 32
-BATCH_SECONDS = 600.0
 #: Output frames that the encoder computes at a time.
 CHUNK = 32
 
@@ -246,28 +245,20 @@ def groups(durations: dict[str, float]) -> list[list[str]]:
 
     Returns:
         Names, batch by batch, the longest first, so that a batch's are of about the same length.
-        Unless it is a single recording, a batch is at most BATCH_SECONDS long.
     """
     # An LSTM's step costs much the same for one recording as for many, so batches are large. But
     # there should be one for each core: two at least, and four where they can be of sixteen each.
     quarter, half = math.ceil(len(durations) / 4), math.ceil(len(durations) / 2)
-    size = min(BATCH, max(quarter, min(half, 16)))
-    batches: list[list[str]] = []
-    seconds = math.inf
-    for name in sorted(durations, key=lambda name: (-durations[name], name)):
-        if seconds + durations[name] > BATCH_SECONDS or len(batches[-1]) == size:
-            batches.append([])
-            seconds = 0.0
-        batches[-1].append(name)
-        seconds += durations[name]
-    return batches
+    size = max(1, min(BATCH, max(quarter, min(half, 16))))
+    names = sorted(durations, key=lambda name: (-durations[name], name))
+    return [names[i : i + size] for i in range(0, len(names), size)]
 
 
 def observe(
     model: nn.Module,
     family: Family,
     sizes: Any,
-    batches: Iterable[Iterable[tuple[str, np.ndarray]]],
+    batches: Iterable[Iterable[tuple[str, Iterable[np.ndarray]]]],
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Observed:
     """Histograms of what goes into every layer to be quantized, over all recordings.
@@ -281,8 +272,9 @@ def observe(
     processors, differ by float32's rounding.
 
     Args:
-        batches: groups of (name, (n,) float32 samples in [−1, 1] at 16 kHz). One batch is taken
-            at a time, and of its recordings only the features are kept.
+        batches: groups of (name, recording), a recording being its samples piece by piece: (n,)
+            float32 in [−1, 1] at 16 kHz. Of each recording in a batch, no more than a piece and
+            a chunk of time is in memory.
         progress: called with the seconds of audio done so far, after every chunk of a batch.
 
     Raises:
@@ -324,43 +316,30 @@ class _Run:
     def observed(self) -> Observed:
         return {part: list(by_name.values()) for part, by_name in self._histograms.items()}
 
-    def observe(self, batch: Iterable[tuple[str, np.ndarray]]) -> Iterator[float]:
+    def observe(self, batch: Iterable[tuple[str, Iterable[np.ndarray]]]) -> Iterator[float]:
         """Count one batch; yields the seconds of audio done, chunk by chunk."""
         family, sizes = self._family, self._sizes
-        recordings = []
-        for name, samples in batch:
-            if not np.isfinite(samples).all():
-                raise NotFiniteError(f"{name}: holds samples that are NaN or infinity.")
-            features = fbank(samples, sizes.feature_dim)
-            segments = (len(features) - family.SEGMENT) // family.HOP + 1
-            if segments > 0:
-                recordings.append((segments, name, features))
-            else:
-                print(
-                    f"{name}: too short to calibrate with: {len(features)} frames, and the "
-                    f"encoder takes {family.SEGMENT} at a time",
-                    file=sys.stderr,
-                )
-        # The longest first: those that go on are then always the first ones.
-        recordings.sort(key=lambda recording: -recording[0])
-        states = [family.initial_states(sizes) for _ in recordings]
-        search = _Search(self._model, len(recordings), sizes.context_size)
-        for start in range(0, recordings[0][0] if recordings else 0, CHUNK):
-            left = [min(segments - start, CHUNK) for segments, _, _ in recordings]
-            left = [segments for segments in left if segments > 0]
-            names = [name for _, name, _ in recordings[: len(left)]]
-            frames = [features[start * family.HOP :] for *_, features in recordings[: len(left)]]
-            encoder_out, states = self._encode(names, left, frames, states)
+        going = [
+            _Recording(name, pieces, i, family, sizes) for i, (name, pieces) in enumerate(batch)
+        ]
+        search = _Search(self._model, len(going), sizes.context_size)
+        while going := [recording for recording in going if recording.read_chunk() > 0]:
+            # The longest first: those that go on within the chunk are then always the first ones.
+            going.sort(key=lambda recording: -recording.segments)
+            left = [recording.segments for recording in going]
+            encoder_out = self._encode(going)
+            rows = torch.tensor([recording.row for recording in going])
             joined = [
-                (encoder_out[:n, t], search.step(encoder_out[:n, t])) for t, n in _going(left)
+                (encoder_out[:n, t], search.step(encoder_out[:n, t], rows[:n]))
+                for t, n in _going(left)
             ]
             # Once more, on all frames together: counting frame by frame would take longer.
-            rows = [name for _, n in _going(left) for name in names[:n]]
+            names = [recording.name for _, n in _going(left) for recording in going[:n]]
             inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
             _forward(
                 self._model.joiner,
                 inputs,
-                lambda layer, _, x, rows=rows: self._count("joiner", layer, x, rows),
+                lambda layer, _, x, names=names: self._count("joiner", layer, x, names),
             )
             yield sum(left) * family.HOP * FRAME_SECONDS
 
@@ -392,30 +371,23 @@ class _Run:
             lambda layer, module, _: see("joiner", layer, module),
         )
 
-    def _encode(
-        self,
-        names: list[str],
-        segments: list[int],
-        frames: list[np.ndarray],
-        states: list[list[np.ndarray]],
-    ) -> tuple[Tensor, list[list[np.ndarray]]]:
+    def _encode(self, recordings: list[_Recording]) -> Tensor:
         """Run the encoder on as many segments as the longest has; count each one's own only.
 
         Args:
-            names, segments: of the recordings that go on; the most segments first.
-            frames: features of each recording, from its first segment in this chunk on.
-            states: each recording's, from the chunk before; those that ended are last.
+            recordings: those that go on, with the most segments first; their states move on.
 
         Returns:
-            (B, K, encoder_dim), and the states after K segments.
+            (B, K, encoder_dim)
         """
         family = self._family
+        segments = [recording.segments for recording in recordings]
         length = family.SEGMENT + (segments[0] - 1) * family.HOP
         singles = []
-        for features, state in zip(frames, states, strict=False):
-            features = features[:length]
+        for recording in recordings:
+            features = recording.features[:length]
             features = np.pad(features, ((0, length - len(features)), (0, 0)))
-            singles.append(to_torch(family, family.encoder_inputs(features, state)))
+            singles.append(to_torch(family, family.encoder_inputs(features, recording.states)))
         # An input without a batch axis is one number for a recording.
         axes = [axis or 0 for axis in family.BATCH_AXES]
         inputs = [
@@ -423,7 +395,8 @@ class _Run:
         ]
 
         own = torch.arange(segments[0]) < torch.tensor(segments)[:, None]  # (B, K)
-        rows = [name for name, n in zip(names, segments, strict=True) for _ in range(n)]
+        names = [recording.name for recording in recordings]
+        rows = [recording.name for recording in recordings for _ in range(recording.segments)]
 
         def see(layer: str, module: nn.Module, x: Tensor) -> None:
             axis = TIME_AXIS[type(module).__name__]
@@ -434,11 +407,10 @@ class _Run:
                 self._count("encoder", layer, windows[own], rows)
 
         outputs = _forward(self._model.encoder, inputs, see)
-        states = []
-        for i in range(len(names)):
+        for i, recording in enumerate(recordings):
             single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
-            states.append(from_torch(family, tuple(single))[family.FIRST_STATE :])
-        return outputs[0], states
+            recording.states = from_torch(family, tuple(single))[family.FIRST_STATE :]
+        return outputs[0]
 
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
         """Count x (rows, …); each row is of the recording named in ``rows``."""
@@ -447,6 +419,58 @@ class _Run:
         except NotFiniteError as e:
             row = int((~torch.isfinite(x)).flatten(1).any(dim=1).nonzero()[0])
             raise NotFiniteError(f"{rows[row]}: {e} {NOT_FINITE_ADVICE}") from None
+
+
+class _Recording:
+    """One recording of a batch: where it is, its next chunk, and its states.
+
+    Attributes:
+        row: its place in the batch.
+        segments: how many the chunk has.
+        features: (T, feature_dim) from the chunk's first segment on.
+        states: the encoder's, before the chunk.
+    """
+
+    def __init__(
+        self, name: str, pieces: Iterable[np.ndarray], row: int, family: Family, sizes: Any
+    ) -> None:
+        self.name, self.row = name, row
+        self.segments = 0
+        self.features = np.zeros((0, sizes.feature_dim), dtype=np.float32)
+        self.states = family.initial_states(sizes)
+        self._family = family
+        self._pieces = iter(pieces)
+        self._stream = FbankStream(sizes.feature_dim)
+        self._begun = self._ended = False
+
+    def read_chunk(self) -> int:
+        """Move on to the next chunk; its number of segments, 0 at the end.
+
+        A recording too short for one segment is named on standard error.
+        """
+        family = self._family
+        # A copy, which lets go of the chunk before.
+        self.features = self.features[self.segments * family.HOP :].copy()
+        while len(self.features) < family.SEGMENT + (CHUNK - 1) * family.HOP and not self._ended:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._stream.finish()
+                self._ended = True
+            elif np.isfinite(piece).all():
+                self._stream.accept(piece)
+            else:
+                raise NotFiniteError(f"{self.name}: holds samples that are NaN or infinity.")
+            self.features = np.concatenate([self.features, self._stream.take()])
+        fitting = (len(self.features) - family.SEGMENT) // family.HOP + 1
+        self.segments = min(max(fitting, 0), CHUNK)
+        if self.segments == 0 and not self._begun:
+            print(
+                f"{self.name}: too short to calibrate with: {len(self.features)} frames, and the "
+                f"encoder takes {family.SEGMENT} at a time",
+                file=sys.stderr,
+            )
+        self._begun = True
+        return self.segments
 
 
 class _Search:
@@ -458,20 +482,21 @@ class _Search:
         self._decoder_out = model.decoder(self._contexts)[:, 0]
         self._never = torch.tensor(NEVER_EMITTED)
 
-    def step(self, encoder_out: Tensor) -> Tensor:
+    def step(self, encoder_out: Tensor, rows: Tensor) -> Tensor:
         """The decoder's outputs that the joiner meets a frame with, (n, decoder_dim).
 
         Args:
-            encoder_out: (n, encoder_dim), a frame of each of the first n recordings.
+            encoder_out: (n, encoder_dim), a frame of each of n recordings.
+            rows: (n,) which recordings these are.
         """
-        n = len(encoder_out)
-        met = self._decoder_out[:n].clone()
+        met = self._decoder_out[rows]
         tokens = self._model.joiner(encoder_out, met).argmax(dim=1)
         emitting = (~torch.isin(tokens, self._never)).nonzero()[:, 0]
         if len(emitting):
             new = tokens[emitting, None]
-            self._contexts[emitting] = torch.cat([self._contexts[emitting, 1:], new], dim=1)
-            self._decoder_out[emitting] = self._model.decoder(self._contexts[emitting])[:, 0]
+            of = rows[emitting]
+            self._contexts[of] = torch.cat([self._contexts[of, 1:], new], dim=1)
+            self._decoder_out[of] = self._model.decoder(self._contexts[of])[:, 0]
         return met
 
 

@@ -3,9 +3,6 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-
-import numpy as np
 
 from transducer2ncnn import audio, calibration, errors, model
 from transducer2ncnn.families import FAMILIES
@@ -29,9 +26,8 @@ def main() -> None:
     total = sum(durations[wav] for batch in mine for wav in batch)
     network, sizes = model.load(args.checkpoint, args.family)
 
-    def read(batch: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-        return ((wav, audio.read(wav)) for wav in batch)
-
+    # Read when they are needed: a batch of long recordings would fill the memory.
+    batches = (((wav, audio.blocks(wav)) for wav in batch) for batch in mine)
     start = said = time.monotonic()
 
     def progress(seconds: float) -> None:
@@ -40,7 +36,7 @@ def main() -> None:
             said = time.monotonic()
             print(f"observed {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
 
-    observed = calibration.observe(network, FAMILIES[args.family], sizes, map(read, mine), progress)
+    observed = calibration.observe(network, FAMILIES[args.family], sizes, batches, progress)
     calibration.save(args.output, observed)
     took = time.monotonic() - start
     print(f"shard {args.shard}: observed {total:.1f} s of audio in {took:.1f} s")

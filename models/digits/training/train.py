@@ -65,7 +65,7 @@ class Phase:
 PHASES = (
     Phase([HELD_OUT], 600, 12000, 1.5e-3, horizon=1500, strings=0.18, keep_pool=False),
     Phase([], 1500, 9000, 7e-4, horizon=1900, strings=0.18, keep_pool=False),
-    Phase([], 2000, 9000, 1e-3, horizon=2000, strings=0.4, keep_pool=True),
+    Phase([], 1500, 9000, 4e-4, horizon=1500, strings=0.4, keep_pool=True),
 )
 #: Steps of the first phase on single words, and then on utterances of up to three;
 #: and the features in their batches.
