@@ -33,8 +33,9 @@ def compare(
         recordings: (n,) float32 samples at 16 kHz each.
 
     Returns:
-        For each part and for "all": the largest and the mean absolute difference of the logits,
-        and the share of frames whose best token is the same. And the number of frames.
+        For each of the "parts", and for "all" of them together: the largest and the mean absolute
+        difference of the logits, and the share of frames whose best token is the same. And the
+        number of "frames".
 
     Raises:
         UserError: ncnn cannot run the files, or the recordings hold not one frame.
@@ -72,7 +73,11 @@ def compare(
                 decoded = _decode(networks, tokens[-sizes.context_size :])
     if not found["all"].frames:
         raise UserError("the recordings to compare int8 on are all shorter than one segment.")
-    return {"frames": found["all"].frames} | {name: d.summary() for name, d in found.items()}
+    return {
+        "frames": found["all"].frames,
+        "parts": {part: found[part].summary() for part in PARTS},
+        "all": found["all"].summary(),
+    }
 
 
 def _decode(networks: dict[str, dict[str, Network]], context: list[int]) -> dict[str, np.ndarray]:

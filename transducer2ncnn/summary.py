@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transducer2ncnn.layout import PARTS
-
 
 def lines(results: Path) -> Iterator[str]:
     """The delivered folders of all models: files, sizes, verification, transcripts."""
@@ -18,10 +16,10 @@ def lines(results: Path) -> Iterator[str]:
             verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
             yield ""
             yield f"{folder}/    ready for sherpa-ncnn"
-            yield f"  {'file':<40} {'size':>12}   largest error against PyTorch"
+            yield f"  {'file':<40} {'size':>12}   verification"
             for file in sorted(folder.iterdir()):
-                error = _error(file.name, verification)
-                yield f"  {file.name:<40} {_size(file):>12}   {error}".rstrip()
+                figure = _figure(file.name, verification)
+                yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
             yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
     yield ""
 
@@ -31,11 +29,14 @@ def _size(file: Path) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
-def _error(name: str, verification: dict[str, Any]) -> str:
-    for part in PARTS:
+def _figure(name: str, verification: dict[str, Any]) -> str:
+    """How far a part's weights are from PyTorch, or int8 from fp32."""
+    for part, found in verification["parts"].items():
         if name.startswith(part) and name.endswith(".bin"):
-            error = verification["parts"][part]["max_error"]
-            return f"{error:.1e}  (tolerance {verification['tolerance']:g})"
+            if "max_error" in found:
+                tolerance = verification["tolerance"]
+                return f"{found['max_error']:.1e} from PyTorch, {tolerance:g} allowed"
+            return f"finds fp32's best token in {found['same_best_token']:.1%} of frames"
     return ""
 
 

@@ -64,7 +64,8 @@ def compare(reference: str | Path, family: str, files: Files, tolerance: float) 
     Args:
         reference: file written by ``reference.save``.
         family: the model's family, by name.
-                tolerance: the largest error that passes.
+        files: (param, bin) of each part.
+        tolerance: the largest error that passes.
 
     Raises:
         Mismatch: naming the first blob that is off by more than the tolerance, and by how much.
@@ -101,7 +102,11 @@ def _part_ways(part: str, param: Path, blob: Blob, before: list[Blob], tolerance
         if same_case
         else "It is the first blob compared in that run."
     )
-    how_far = "a shape that differs" if np.isinf(blob.error) else f"an error of {blob.error:.3g}"
+    how_far = (
+        "another shape or values that are not finite"
+        if np.isinf(blob.error)
+        else f"an error of {blob.error:.3g}"
+    )
     return (
         f"{param}: the {part} in ncnn is not the PyTorch model. In the run {blob.case!r}, they "
         f"part first at blob {blob.name!r} ({blob.place}), with {how_far}; the tolerance is "

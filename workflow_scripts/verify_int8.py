@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 from transducer2ncnn import agreement, audio, errors, files, isolated
-from transducer2ncnn.layout import PARTS
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -33,8 +32,8 @@ def main() -> None:
         raise errors.UserError(
             f"{args.encoder[0].parent}: ncnn cannot run these files: {e}"
         ) from None
-    for part in PARTS:
-        print(f"{part} alone: {found[part]}")
+    for part, difference in found["parts"].items():
+        print(f"{part} alone: {difference}")
     share = found["all"]["same_best_token"]
     if share < args.min_agreement:
         raise errors.UserError(

@@ -20,7 +20,7 @@ TEST = [
     ("826", Voice("espeak-ng", "en-gb+f2", 55, 130), ", ", None),
     ("3950172", Voice("espeak-ng", "en-us+Andy", 50, 170), " ", None),
     ("61840", Voice("espeak-ng", "en-gb-scotland+m7", 40, 150), " ", 25),
-    ("7703", Voice("espeak-ng", "en-029+f4", 60, 140), ", ", None),
+    ("7703", Voice("espeak-ng", "en-gb+f4", 60, 140), ", ", None),
     ("295864", Voice("espeak-ng", "en-us+klatt2", 35, 165), " ", None),
     ("13579", Voice("flite", "slt", 180, 1.0), ", ", None),
     ("8046", Voice("flite", "rms", 105, 1.1), ", ", 30),

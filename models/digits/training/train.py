@@ -2,9 +2,10 @@
 
     python models/digits/training/train.py --fsdd DIR --out DIR
 
-Three phases. The first leaves out one speaker and shows how well the model does with him; the
-second goes on from there with all speakers; the third with more synthesised strings as well. In
-``--out``: speech/ (synthesised), phase-1.pt, phase-2.pt, pretrained.pt, bpe.model, tokens.txt.
+Four phases. The first leaves out one speaker and shows how well the model does with him; the
+second goes on from there with all speakers; the third with more synthesised strings as well; the
+fourth, from the mean of these two, at a low learning rate. In ``--out``: speech/ (synthesised),
+phase-1.pt to phase-3.pt, pretrained.pt, bpe.model, tokens.txt.
 """
 
 from __future__ import annotations
@@ -53,19 +54,23 @@ POOL = 12000  # utterances
 
 @dataclass(frozen=True)
 class Phase:
-    leave_out: list[str]
+    """One stretch of training, from the mean of some earlier phases' weights on."""
+
+    start: tuple[int, ...]  # those phases
+    leave_out: list[str]  # speakers
     steps: int
     frames: int  # features in a batch, padding counted
     peak_lr: float
     horizon: int  # the step where the learning rate's cosine would reach zero
-    strings: float  # share of the new utterances that are synthesised in one go
-    keep_pool: bool  # whether the new utterances join those of the phase before
+    new: float | None  # share of synthesised strings among new utterances; None: no new ones
+    keep: bool  # whether the utterances of the phase before stay
 
 
 PHASES = (
-    Phase([HELD_OUT], 600, 12000, 1.5e-3, horizon=1500, strings=0.18, keep_pool=False),
-    Phase([], 1500, 9000, 7e-4, horizon=1900, strings=0.18, keep_pool=False),
-    Phase([], 1500, 9000, 4e-4, horizon=1500, strings=0.4, keep_pool=True),
+    Phase((), [HELD_OUT], 600, 12000, 1.5e-3, horizon=1500, new=0.18, keep=False),
+    Phase((1,), [], 1500, 9000, 7e-4, horizon=1900, new=0.18, keep=False),
+    Phase((2,), [], 1500, 9000, 4e-4, horizon=1500, new=0.4, keep=True),
+    Phase((2, 3), [], 600, 9000, 1.5e-4, horizon=600, new=None, keep=True),
 )
 #: Steps of the first phase on single words, and then on utterances of up to three;
 #: and the features in their batches.
@@ -172,6 +177,11 @@ def train(
             print(report(average), flush=True)
 
 
+def mean_weights(checkpoints: list[Path]) -> dict[str, Tensor]:
+    states = [unfolded(load_checkpoint(path).state_dict()) for path in checkpoints]
+    return {key: sum(state[key] for state in states) / len(states) for key in states[0]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fsdd", type=Path, required=True, help="the recordings")
@@ -193,13 +203,14 @@ def main() -> None:
     pool: list[data.Utterance] = []
     for number, phase in enumerate(PHASES, 1):
         path = out / ("pretrained.pt" if number == len(PHASES) else f"phase-{number}.pt")
-        print(f"phase {number}: making {POOL} utterances", flush=True)
-        speech = data.load_speech(args.fsdd, out / "speech", phase.leave_out)
-        new = data.make_pool(speech, POOL, number, phase.strings)
-        pool = pool + new if phase.keep_pool else new
-        if number > 1:
-            before = load_checkpoint(out / f"phase-{number - 1}.pt")
-            model.load_state_dict(unfolded(before.state_dict()))
+        print(f"phase {number}", flush=True)
+        if not phase.keep:
+            pool = []
+        if phase.new is not None:
+            speech = data.load_speech(args.fsdd, out / "speech", phase.leave_out)
+            pool += data.make_pool(speech, POOL, number, phase.new)
+        if phase.start:
+            model.load_state_dict(mean_weights([out / f"phase-{i}.pt" for i in phase.start]))
 
         def report(average: dict[str, Tensor], path: Path = path, phase: Phase = phase) -> str:
             part = path.with_suffix(".part")
