@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, LSTM, Export
 
-from transducer2ncnn import delivery, layout, model, param, sherpa, tokens, transcription
+from transducer2ncnn import audio, delivery, layout, model, param, sherpa, tokens, transcription
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.greedy import GreedySearch
 
@@ -86,6 +86,46 @@ def test_a_crash_is_an_error_with_what_it_printed(
     with pytest.raises(UserError, match="its process (crashed|exited)") as caught:
         transcription.sherpa_texts(folder, recordings, threads=1)
     assert "sherpa-ncnn loads" in str(caught.value)
+
+
+@pytest.fixture
+def golden_int8(tmp_path: Path) -> dict[str, dict[str, tuple[Path, Path]]]:
+    """The real tools' files of one model under the names that the workflow gives them."""
+    made: dict[str, dict[str, tuple[Path, Path]]] = {}
+    for part, precision, name in (
+        ("encoder", "fp32", "encoder.ncnn"),
+        ("encoder", "int8", "encoder.int8-lstm"),
+        ("decoder", "fp16", "decoder.ncnn"),
+        ("joiner", "fp32", "joiner.ncnn"),
+        ("joiner", "int8", "joiner.int8"),
+    ):
+        folder = tmp_path / precision
+        folder.mkdir(exist_ok=True)
+        pair = layout.ncnn_files(folder, precision)[part]
+        for file in pair:
+            shutil.copy(GOLDEN / "int8" / f"{name}{file.suffix}", file)
+        made.setdefault(part, {})[precision] = pair
+    return made
+
+
+def test_parts_of_several_precisions_in_one_folder(golden_int8: dict, tmp_path: Path) -> None:
+    description = model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm", {})
+    wavs = sorted((GOLDEN / "int8" / "wavs").glob("*.wav"))[:2]
+    recordings = {wav.name: audio.read(wav) for wav in wavs}
+    for encoder, joiner in (("int8", "int8"), ("int8", "fp32"), ("fp32", "int8")):
+        files = {
+            "encoder": golden_int8["encoder"][encoder],
+            "decoder": golden_int8["decoder"]["fp16"],
+            "joiner": golden_int8["joiner"][joiner],
+        }
+        # Into the same folder each time: what another precision left there must go.
+        folder = tmp_path / "sherpa"
+        delivery.deliver(files, description, GOLDEN / "int8" / "tokens.txt", folder)
+        assert len(list(folder.iterdir())) == 7
+        delivered = layout.delivered_files(folder)
+        assert delivered["encoder"][0].name == files["encoder"][0].name
+        by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
+        assert all(len(text) > 10 for text in by_sherpa)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import described
 from transducer2ncnn.features import FEATURE_DIM
 from transducer2ncnn.files import replacing
-from transducer2ncnn.layout import Files
+from transducer2ncnn.layout import STEM, Files
 
 
 def deliver(
@@ -40,6 +40,7 @@ def deliver(
                 f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
                 f"{needed} only. The plain ncnn files beside it are complete and verified."
             )
+    _clear(folder, keep={file.name for pair in files.values() for file in pair})
     for part, (param, bin_) in files.items():
         graph = param_file.read(param)
         if part == "encoder":
@@ -47,6 +48,13 @@ def deliver(
         _copy(bin_, Path(folder, bin_.name))
         param_file.write(Path(folder, param.name), graph)
     _copy(tokens, Path(folder, "tokens.txt"))
+
+
+def _clear(folder: str | Path, keep: set[str]) -> None:
+    """Remove a part that was delivered in another precision before."""
+    for file in Path(folder).glob(f"*{STEM}*"):
+        if file.name not in keep:
+            file.unlink()
 
 
 def _copy(source: str | Path, target: Path) -> None:

@@ -9,6 +9,9 @@ from transducer2ncnn.errors import UserError
 #: The three networks of a transducer; each is traced, converted and stored by itself.
 PARTS = ("encoder", "decoder", "joiner")
 
+#: What follows the part in a file's name.
+STEM = "_jit_trace-pnnx.ncnn"
+
 #: (param, bin) of each part.
 Files = dict[str, tuple[Path, Path]]
 
@@ -16,7 +19,7 @@ Files = dict[str, tuple[Path, Path]]
 def file_name(part: str, precision: str, kind: str) -> str:
     """The name of a part's param or bin; quantized files say so, as the recipe has them."""
     int8 = ".int8" if precision == "int8" else ""
-    return f"{part}_jit_trace-pnnx.ncnn{int8}.{kind}"
+    return f"{part}{STEM}{int8}.{kind}"
 
 
 def ncnn_files(folder: str | Path, precision: str = "fp32") -> Files:
@@ -38,7 +41,7 @@ def delivered_files(folder: str | Path) -> Files:
     """
     files = {}
     for part in PARTS:
-        params = sorted(Path(folder).glob(f"{part}_jit_trace-pnnx.ncnn*.param"))
+        params = sorted(Path(folder).glob(f"{part}{STEM}*.param"))
         if len(params) != 1:
             raise UserError(f"{folder}: expected one {part} param file, found {len(params)}.")
         files[part] = (params[0], params[0].with_suffix(".bin"))
