@@ -331,6 +331,19 @@ def test_the_gate_keeps_what_fails_it(finished: Workflow) -> None:
     assert not (finished.work / "results/strict/verification/fp32.json").exists()
 
 
+def test_int8_that_agrees_too_little_is_not_delivered(finished: Workflow) -> None:
+    config = finished.config()
+    config["models"] = {"random": config["models"]["projection"]}
+    config["precisions"]["int8"]["min_agreement"] = 1.0
+    done = finished.snakemake(config, "--cores", "2", "results/random/sherpa-ncnn/int8")
+    assert done.returncode != 0
+    assert re.search(
+        r"in \d+\.\d% of \d+ frames; precisions.int8.min_agreement asks for 100.0%",
+        done.stdout + done.stderr,
+    )
+    assert not (finished.work / "results/random/sherpa-ncnn").exists()
+
+
 def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
