@@ -40,6 +40,7 @@ from transducer2ncnn.families import Family
 from transducer2ncnn.features import FbankStream
 from transducer2ncnn.files import replacing
 from transducer2ncnn.param import Param
+from transducer2ncnn.scale_table import INT8_MAX
 from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.torchscript import from_torch, to_torch
 
@@ -61,8 +62,7 @@ FINE_BINS = 2**18
 COARSE_BINS = 2048
 #: The smallest range of the fine histogram, for which float32 still has a factor to its bins.
 MIN_EXPONENT = -100
-#: Magnitudes that int8 tells apart, and the groups of bins that stand for them in the search.
-INT8_MAX = 127
+#: Groups of bins that stand for int8's magnitudes in the search.
 LEVELS = 128
 #: Added to every bin, so that an empty one has a finite divergence.
 EPSILON = 1e-4

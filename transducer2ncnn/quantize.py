@@ -14,11 +14,10 @@ import numpy as np
 
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.param import Layer, Param
-from transducer2ncnn.scale_table import ScaleTable
+from transducer2ncnn.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.weights import INT8_TAG, Block, Weights
 
-#: The largest int8 magnitude used, and the one for convolutions that ncnn runs as Winograd.
-INT8_MAX = 127
+#: In place of INT8_MAX for convolutions that ncnn runs as Winograd.
 WINOGRAD_MAX = 31
 
 #: Key and value of the parameter that tells ncnn that a layer is int8.

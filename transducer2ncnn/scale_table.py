@@ -19,6 +19,9 @@ import numpy as np
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.files import write_text
 
+#: The largest int8 magnitude that is used.
+INT8_MAX = 127
+
 #: Between a layer's name and the number of its array of weights.
 WEIGHTS = "_param_"
 
