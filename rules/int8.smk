@@ -3,7 +3,7 @@
 
 rule observe:
     input:
-        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        checkpoint=checkpoint,
         description="results/{model}/model.json",
         wavs=lambda wildcards: model_of(wildcards).calibration_wavs,
     output:
@@ -109,9 +109,7 @@ rule verify_int8:
         **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: (
-            model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
-        ),
+        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
     output:
         "results/{model}/verification/int8.json",
     log:
@@ -146,7 +144,7 @@ use rule deliver as deliver_int8 with:
         **int8_parts,
         verification="results/{model}/verification/int8.json",
         description="results/{model}/model.json",
-        tokens=lambda wildcards: model_of(wildcards).tokens,
+        tokens="results/{model}/tokens.txt",
     output:
         [sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
         tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
@@ -160,7 +158,7 @@ use rule transcribe as transcribe_int8 with:
         sherpa=[sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
         tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: model_of(wildcards).test_wavs,
+        wavs=test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
         "results/{model}/transcripts/int8.tsv",
