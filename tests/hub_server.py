@@ -28,7 +28,7 @@ class HubServer(ThreadingHTTPServer):
     """Repositories, and what is to go wrong.
 
     Attributes:
-        commits: files by (repository, commit).
+        commits: files by (repository, commit); hashes: theirs, SHA-256 or Git's.
         refs: commits by (repository, branch or tag).
         private: repositories that ask for ``token``; gated ones answer 403 to any other.
         faults: for each kind of request (api, head, get), what befalls the next ones, in order:
@@ -43,6 +43,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commits: dict[tuple[str, str], Files] = {}
         self.refs: dict[tuple[str, str], str] = {}
+        self.hashes: dict[tuple[str, str], dict[str, str]] = {}
         self.private: set[str] = set()
         self.gated: set[str] = set()
         self.token = "hf_secret"
@@ -59,6 +60,10 @@ class HubServer(ThreadingHTTPServer):
         what = repr(sorted((k, hashlib.sha1(v).hexdigest()) for k, v in files.items()))
         commit = hashlib.sha1((str(len(self.commits)) + what).encode()).hexdigest()
         self.commits[repo_id, commit] = files
+        self.hashes[repo_id, commit] = {
+            name: hashlib.sha256(x).hexdigest() if len(x) >= LARGE else git_hash(x)
+            for name, x in files.items()
+        }
         self.refs[repo_id, branch] = commit
         return commit
 
@@ -104,17 +109,16 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.server.commits[repo_id, commit]
         if name not in files:
             return self._status(404, "EntryNotFound")
-        content = files[name]
+        content, hash_ = files[name], self.server.hashes[repo_id, commit][name]
         self._commit = commit
         if len(content) < LARGE:
-            return self._file(content, git_hash(content), fault)
-        sha256 = hashlib.sha256(content).hexdigest()
+            return self._file(content, hash_, fault)
         return self._reply(
             302,
             {
-                "Location": f"{self.server.url}/cdn/{sha256}",
+                "Location": f"{self.server.url}/cdn/{hash_}",
                 "X-Linked-Size": str(len(content)),
-                "X-Linked-ETag": f'"{sha256}"',
+                "X-Linked-ETag": f'"{hash_}"',
                 "X-Repo-Commit": commit,
             },
         )
@@ -139,19 +143,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         siblings = []
         for name, content in self.server.commits[repo_id, commit].items():
-            sibling = {"rfilename": name, "size": len(content), "blobId": git_hash(content)}
+            hash_ = self.server.hashes[repo_id, commit][name]
+            sibling = {"rfilename": name, "size": len(content), "blobId": hash_}
             if len(content) >= LARGE:
-                sha256 = hashlib.sha256(content).hexdigest()
-                sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
+                # Its blob in Git is a pointer to it.
+                sibling["blobId"] = git_hash(hash_.encode())
+                sibling["lfs"] = {"sha256": hash_, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
         page = {"_id": "1", "id": repo_id, "modelId": repo_id, "sha": commit, "siblings": siblings}
         self._reply(200, {"Content-Type": "application/json"}, json.dumps(page).encode())
 
     def _stored(self, sha256: str) -> tuple[bytes, str]:
-        for files in self.server.commits.values():
-            for content in files.values():
-                if hashlib.sha256(content).hexdigest() == sha256:
-                    return content, sha256
+        for at, hashes in self.server.hashes.items():
+            for name, hash_ in hashes.items():
+                if hash_ == sha256:
+                    return self.server.commits[at][name], sha256
         raise KeyError(sha256)
 
     def _file(self, content: bytes, etag: str, fault: str | None) -> None:
