@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pathlib
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -11,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, check_computes
+from conftest import GOLDEN, LSTM, check_computes
 
 from transducer2ncnn import checkpoint, model
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.families import described
 from transducer2ncnn.families.lstm import LstmSizes
 from transducer2ncnn.families.lstm.graph import LstmTransducer
 
@@ -102,12 +105,21 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, legacy: boo
     assert target.exists()
 
 
-def test_training_parameters_may_hold_a_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_training_parameters_may_hold_a_path(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where Python 3.13 has it, for the pickle to say so.
+    monkeypatch.setitem(sys.modules, "pathlib._local", pathlib)
+    monkeypatch.setattr(pathlib.PosixPath, "__module__", module)
     state = {"x": torch.zeros(1)}
     torch.save(
         {"model": state, "exp_dir": pathlib.PosixPath("exp"), "best": float("inf")},
         tmp_path / "x.pt",
     )
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive:
+        assert f"{module}\nPosixPath".encode() in archive.read("x/data.pkl")
+    monkeypatch.undo()
     assert list(checkpoint.load_state_dict(tmp_path / "x.pt")) == ["x"]
 
 
@@ -264,3 +276,11 @@ def test_a_stated_size_that_differs_is_an_error_with_both() -> None:
         model.check_stated(path, "lstm", {"encoder_dim": 512})
     with pytest.raises(UserError, match="no such size"):
         model.check_stated(path, "lstm", {"encoder_dims": 512})
+
+
+def test_described_models_survive_the_way_through_a_file() -> None:
+    path = GOLDEN / "checkpoint-projection" / "pretrained.pt"
+    description = json.loads(json.dumps(model.describe(path, "lstm")))
+    family, sizes = described(description)
+    assert family is LSTM
+    assert sizes == model.load(path, "lstm", parts=())[1]

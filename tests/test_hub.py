@@ -164,6 +164,19 @@ def test_what_stays_damaged_is_refused_and_not_kept(
     assert client.got(path) == FILES[path]
 
 
+def test_a_damaged_cache_is_not_believed(server: HubServer, client: Client) -> None:
+    succeeded(client.run("tokens.txt"))
+    (cached,) = client.home.rglob("snapshots/*/tokens.txt")
+    cached.resolve().write_bytes(b"<blk> 1\n")
+    succeeded(client.run("tokens.txt"))
+    assert client.got("tokens.txt") == FILES["tokens.txt"]
+    cached.resolve().write_bytes(b"<blk> 1\n")
+    (client.folder / "got/tokens.txt").unlink()
+    message = refused(client.run("tokens.txt", HF_HUB_OFFLINE="1"))
+    assert "tokens.txt of owner/model: offline mode is on" in message
+    assert not (client.folder / "got/tokens.txt").exists()
+
+
 def test_a_revision_is_resolved_to_its_commit(server: HubServer, client: Client) -> None:
     first = server.refs["owner/model", "main"]
     second = server.commit("owner/model", {"tokens.txt": b"other"})

@@ -98,3 +98,8 @@ def test_the_two_must_agree(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "error: id 6 is '▁SEX' in" in done.stderr and "'▁SIX' in" in done.stderr
     assert not (tmp_path / "made.txt").exists()
+
+
+def test_tokens_to_text() -> None:
+    symbols = ["<blk>", "▁NI", "NE", "▁TWO"]
+    assert tokens.to_text([1, 2, 3], symbols) == "NINE TWO"

@@ -21,6 +21,10 @@ from torch import Tensor
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.files import replacing
 
+#: The one class besides tensors and plain values that training checkpoints hold, under both of its
+#: names: Python 3.13 moved it.
+ALLOWED = [pathlib.PosixPath, (pathlib.PosixPath, "pathlib._local.PosixPath")]
+
 #: Tensors that only training uses: the pruned loss's projections, and the second decoder and
 #: joiner of recipes that train on GigaSpeech along with LibriSpeech.
 TRAINING_ONLY = ("simple_am_proj", "simple_lm_proj", "decoder_giga.", "joiner_giga.")
@@ -97,7 +101,7 @@ def _load(path: Path) -> dict[Any, Any]:
     if mapped:
         _check_archive(path)
     try:
-        with torch.serialization.safe_globals([pathlib.PosixPath]):
+        with torch.serialization.safe_globals(ALLOWED):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as e:
         # torch explains at length how to switch its safety off; the finding is one part of that.

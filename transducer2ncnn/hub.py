@@ -147,10 +147,10 @@ def recorded(record: str | Path) -> Snapshot | None:
     """The last finding of ``resolve`` that was left in a file, or None."""
     try:
         found = json.loads(Path(record).read_text(encoding="utf-8"))
-    except OSError:
+        files = tuple(HubFile(**file) for file in found.pop("files"))
+        return Snapshot(**found, files=files)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    files = tuple(HubFile(**file) for file in found.pop("files"))
-    return Snapshot(**found, files=files)
 
 
 def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> None:
@@ -160,27 +160,22 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
         UserError: it cannot be had, or what arrived is not what the Hub states.
     """
     what = f"{file.path} of {repo_id}"
-
     progress = type("_FileProgress", (_Progress,), {"what": file.path})
 
-    def fetch(force: bool = False) -> Path:
-        return Path(
-            huggingface_hub.hf_hub_download(
-                repo_id, file.path, revision=commit, force_download=force, tqdm_class=progress
-            )
+    def fetch() -> Path:
+        path = huggingface_hub.hf_hub_download(
+            repo_id, file.path, revision=commit, tqdm_class=progress
         )
+        return Path(path)
 
     try:
         path = _persistent(fetch, what)
-        found = _hash(path, file)
-        if found != file.hash:
+        if _hash(path, file) != file.hash:
             print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
-            path = _persistent(lambda: fetch(force=True), what)
-            found = _hash(path, file)
-        if found != file.hash:
-            # The client keeps what it has; the next run should not find this there.
-            path.resolve().unlink()
-            path.unlink()
+            _forget(path)
+            path = _persistent(fetch, what)
+        if (found := _hash(path, file)) != file.hash:
+            _forget(path)
             raise UserError(
                 f"{what} arrived twice with the hash {found}; the Hub states {file.hash} for it "
                 f"({file.size:,} bytes). Something between here and there changes it: try "
@@ -192,12 +187,18 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
         raise UserError(f"{e} Run again when it can be reached; what is there stays.") from None
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            raise UserError(f"{what}: cannot be stored: {e}.") from None
         raise UserError(
             f"{what}: the disk is full ({file.size / 1e6:,.1f} MB are needed in the cache, "
             f"{huggingface_hub.constants.HF_HUB_CACHE}, and again in {Path(target).parent}). Make "
             "room, or let HF_HOME name another disk."
         ) from None
+
+
+def _forget(path: Path) -> None:
+    """Take a file out of the client's cache, which would hand it out again."""
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
 
 
 class _Progress(tqdm):
