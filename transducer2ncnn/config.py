@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from transducer2ncnn import manifests
 from transducer2ncnn.errors import UserError
 
 #: A model's name is a folder's name below results/, and cannot lead out of there.
@@ -62,7 +63,16 @@ def _matching_files(items: Any) -> list[str]:
     return sorted(files)
 
 
+def _manifest(path: str) -> str:
+    try:
+        manifests.kind(path)
+    except UserError as e:
+        raise ValueError(str(e)) from None
+    return path
+
+
 File = Annotated[str, AfterValidator(_existing_file)]
+Manifest = Annotated[str, AfterValidator(_manifest)]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
 PrecisionName = Literal["fp16", "fp32", "int8"]
 
@@ -97,6 +107,11 @@ class Model(_Strict):
     transcripts: File | None = Field(
         None,
         description="a table (tab-separated, columns `wav` and `text`) of what is said in them",
+    )
+    evaluation: Manifest | None = Field(
+        None,
+        description="recordings and transcripts to evaluate it on: a table (.tsv, columns `wav`, "
+        "`text` and, if wanted, `id`), lhotse cuts (.jsonl, .jsonl.gz) or a Kaldi folder",
     )
 
 
@@ -166,11 +181,30 @@ class Transcription(_Strict):
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
 
 
+class Evaluation(_Strict):
+    """How the models that have an `evaluation` are evaluated."""
+
+    decoding: Literal["greedy_search", "modified_beam_search"] = Field(
+        "greedy_search", description="how sherpa-ncnn and PyTorch search"
+    )
+    num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
+    shards: int = Field(
+        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
+    )
+    rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
+    max_rise: dict[PrecisionName, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="by precision, how many percentage points its word error rate may be above "
+        "PyTorch's for it to be delivered",
+    )
+
+
 class Config(_Strict):
     models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
     precisions: Precisions = Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2))
     verification: Verification = Verification()
     transcription: Transcription = Transcription()
+    evaluation: Evaluation = Evaluation()
 
     def configured_precisions(self) -> list[str]:
         return [name for name in Precisions.model_fields if getattr(self.precisions, name)]
@@ -214,6 +248,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                 )
         if "int8" in model.precisions and not model.calibration_wavs:
             yield f"models.{name}.calibration_wavs: missing. Expected recordings, for int8."
+    for precision in config.evaluation.max_rise:
+        if not any(
+            model.evaluation and precision in config.precisions_of(name)
+            for name, model in config.models.items()
+        ):
+            yield (
+                f"evaluation.max_rise.{precision}: no model is evaluated in {precision}. Expected "
+                f"one that has an `evaluation` and is exported in it."
+            )
 
 
 def _explain(error: Any) -> str:
@@ -248,6 +291,8 @@ def _level(location: list[str]) -> type[BaseModel]:
             return Verification
         case ["transcription", *_]:
             return Transcription
+        case ["evaluation", *_]:
+            return Evaluation
     return Config
 
 

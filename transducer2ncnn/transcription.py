@@ -12,6 +12,7 @@ import numpy as np
 from transducer2ncnn import isolated, recognizer
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.files import replacing
+from transducer2ncnn.manifests import read_table
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,7 @@ def read_references(path: str | Path | None) -> dict[str, str]:
     """
     if path is None:
         return {}
-    try:
-        with open(path, encoding="utf-8", newline="") as f:
-            rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot be read as a table of transcripts ({e}).") from None
-    if not rows or not {"wav", "text"} <= rows[0].keys():
-        raise UserError(
-            f"{path}: expected a tab-separated table with the columns wav and text in its first "
-            "line, and a recording a line below."
-        )
-    return {row["wav"]: row["text"] or "" for row in rows}
+    return {row["wav"]: row["text"] or "" for _, row in read_table(path)}
 
 
 def write(path: str | Path, transcripts: list[Transcript]) -> None:
