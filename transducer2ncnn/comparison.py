@@ -8,23 +8,24 @@ from typing import Any
 
 from transducer2ncnn.files import replacing
 
-#: Columns of the table by what is in them; those that the summary shows have a short name, too.
-COLUMNS = {
-    "system": "",
-    "WER %": "WER %",
-    "WER 95 % interval": "95 % interval",
-    "substitutions": "",
-    "deletions": "",
-    "insertions": "",
-    "SER %": "",
-    "WER above PyTorch, points": "",
-    "its 95 % interval": "",
-    "tokens like PyTorch %": "tokens like PyTorch",
-    "real-time factor": "RTF",
-    "first token after s": "first token",
-    "peak memory MB": "memory",
-    "on disk MB": "on disk",
-}
+COLUMNS = [
+    "system",
+    "WER %",
+    "95 % interval",
+    "substitutions",
+    "deletions",
+    "insertions",
+    "SER %",
+    "above PyTorch",
+    "its 95 % interval",
+    "same tokens %",
+    "RTF",
+    "first token s",
+    "memory MB",
+    "disk MB",
+]
+#: Those that fit a terminal.
+SHOWN = [x for x in COLUMNS if x not in {*COLUMNS[3:9]}]
 
 
 def rows(scores: list[dict[str, Any]], speed: dict[str, Any]) -> list[dict[str, str]]:
@@ -43,13 +44,13 @@ def rows(scores: list[dict[str, Any]], speed: dict[str, Any]) -> list[dict[str, 
             {"system": score["precision"]}
             | _accuracy(score["wer"], score["ser"])
             | {
-                "WER above PyTorch, points": f"{100 * rise['rate']:+.2f}",
+                "above PyTorch": f"{100 * rise['rate']:+.2f}",
                 "its 95 % interval": f"{100 * rise['low']:+.2f} to {100 * rise['high']:+.2f}",
-                "tokens like PyTorch %": f"{100 * score['agreement']['rate']:.2f}",
-                "real-time factor": f"{measured['real_time_factor']['median']:.3f}",
-                "first token after s": f"{latency['median']:.2f}" if latency else "",
-                "peak memory MB": f"{measured['peak_memory_mb']['median']:.0f}",
-                "on disk MB": f"{measured['bytes'] / 1e6:.1f}",
+                "same tokens %": f"{100 * score['agreement']['rate']:.2f}",
+                "RTF": f"{measured['real_time_factor']['median']:.3f}",
+                "first token s": f"{latency['median']:.2f}" if latency else "",
+                "memory MB": f"{measured['peak_memory_mb']['median']:.0f}",
+                "disk MB": f"{measured['bytes'] / 1e6:.1f}",
             }
         )
     return table
@@ -57,7 +58,7 @@ def rows(scores: list[dict[str, Any]], speed: dict[str, Any]) -> list[dict[str, 
 
 def write(path: str | Path, table: list[dict[str, str]]) -> None:
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, list(COLUMNS), delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(f, COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
 
@@ -67,10 +68,26 @@ def read(path: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(f, delimiter="\t"))
 
 
+def verdict(comparison: dict[str, Any]) -> str:
+    """What of the differences between precisions is more than chance, in a sentence.
+
+    Args:
+        comparison: comparison.json.
+    """
+    clear = [
+        f"{pair['b']} is {100 * pair['difference']:+.2f} points from {pair['a']}"
+        for pair in comparison["pairs"]
+        if pair["significant"]
+    ]
+    if clear:
+        return f"More than chance: {'; '.join(clear)}."
+    return "Differences between the precisions' word error rates are within chance."
+
+
 def _accuracy(wer: dict[str, Any], ser: dict[str, Any]) -> dict[str, str]:
     return {
         "WER %": f"{100 * wer['rate']:.2f}",
-        "WER 95 % interval": f"{100 * wer['low']:.2f} to {100 * wer['high']:.2f}",
+        "95 % interval": f"{100 * wer['low']:.2f} to {100 * wer['high']:.2f}",
         "substitutions": str(wer["substitutions"]),
         "deletions": str(wer["deletions"]),
         "insertions": str(wer["insertions"]),

@@ -51,24 +51,17 @@ def word_errors(references: Sequence[str], texts: Sequence[str]) -> WordErrors:
     found = jiwer.process_words(
         [normalise(text) for text in references], [normalise(text) for text in texts]
     )
-    counts = {"substitute": [], "delete": [], "insert": []}
+    counts = {kind: [] for kind in ("substitute", "delete", "insert")}
     for alignment in found.alignments:
-        for kind, of_kind in counts.items():
-            of_kind.append(
-                sum(
-                    # An insertion takes no word of the reference, a deletion none of the text.
-                    max(
-                        chunk.ref_end_idx - chunk.ref_start_idx,
-                        chunk.hyp_end_idx - chunk.hyp_start_idx,
-                    )
-                    for chunk in alignment
-                    if chunk.type == kind
-                )
-            )
-    return WordErrors(
-        np.array([len(words) for words in found.references]),
-        *(np.array(of_kind) for of_kind in counts.values()),
-    )
+        for kind, by_utterance in counts.items():
+            by_utterance.append(sum(_length(chunk) for chunk in alignment if chunk.type == kind))
+    words = [len(reference) for reference in found.references]
+    return WordErrors(*(np.array(column) for column in (words, *counts.values())))
+
+
+def _length(chunk: jiwer.AlignmentChunk) -> int:
+    # An insertion takes no word of the reference, a deletion none of the text.
+    return max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
 
 
 def interval(numerators: np.ndarray, denominators: np.ndarray) -> tuple[float, float]:
@@ -110,9 +103,9 @@ def score(
         "utterances": len(utterances),
         "words": int(mine.words.sum()),
         "seconds": sum(u.duration for u in utterances),
-        "wer": _wer(mine),
+        "wer": word_error_rate(mine),
         "ser": _ser(mine),
-        "pytorch": {"wer": _wer(theirs), "ser": _ser(theirs)},
+        "pytorch": {"wer": word_error_rate(theirs), "ser": _ser(theirs)},
         "rise": _difference("rate", theirs, mine),
         "agreement": agreement,
         "differences": _differences(utterances, pytorch, heard, theirs, mine, token_edits),
@@ -136,7 +129,8 @@ def _errors(utterances: list[Utterance], heard: dict[str, Heard]) -> WordErrors:
     return word_errors([u.text for u in utterances], [heard[u.id].text for u in utterances])
 
 
-def _wer(found: WordErrors) -> dict[str, Any]:
+def word_error_rate(found: WordErrors) -> dict[str, Any]:
+    """The rate over all utterances, as a fraction, its interval and what it consists of."""
     low, high = interval(found.errors, found.words)
     return {
         "rate": float(found.errors.sum() / found.words.sum()),

@@ -35,7 +35,9 @@ def main() -> None:
             cache, new, lambda x: decoding.heard(search.decode(transducer, x, how), symbols)
         )
     decoding.write(args.output, cache, mine)
-    print(f"{len(mine)} utterances, {len(mine) - len(new)} of them decoded before")
+    print(
+        f"PyTorch, shard {args.shard}: decoded {len(new)} utterances of {len(mine)}, others before"
+    )
 
 
 if __name__ == "__main__":

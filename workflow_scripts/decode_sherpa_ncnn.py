@@ -35,7 +35,10 @@ def main() -> None:
             delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
             decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how)
     decoding.write(args.output, cache, mine)
-    print(f"{len(mine)} utterances, {len(mine) - len(new)} of them decoded before")
+    folder = args.encoder[0].parent
+    print(
+        f"{folder}, shard {args.shard}: decoded {len(new)} utterances of {len(mine)}, others before"
+    )
 
 
 if __name__ == "__main__":
