@@ -2,11 +2,8 @@
 
 import argparse
 
-import torch
-
-from transducer2ncnn import decoding, errors, model, recordings, search, tokens
+from transducer2ncnn import decoding, errors, recordings, search, tokens
 from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.pytorch import TorchTransducer
 from transducer2ncnn.staleness import code_digest
 from workflow_scripts import decoding_arguments
 
@@ -19,8 +16,6 @@ def main() -> None:
     parser.add_argument("--family", required=True)
     decoding_arguments.add_shard(parser)
     args = parser.parse_args()
-    # How many threads share a sum changes how it rounds; shards use more cores.
-    torch.set_num_threads(1)
 
     how = decoding_arguments.decoding(args)
     model_digest = decoding.digest([args.checkpoint, args.tokens])
@@ -28,15 +23,32 @@ def main() -> None:
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        network, sizes = model.load(args.checkpoint, args.family)
-        symbols = tokens.read(args.tokens, sizes.vocab_size)
-        transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
-        decoding.fill(
-            cache, new, lambda x: decoding.heard(search.decode(transducer, x, how), symbols)
-        )
+        fill(cache, new, args, how)
     decoding.write(args.output, cache, mine)
     print(
         f"PyTorch, shard {args.shard}: decoded {len(new)} utterances of {len(mine)}, others before"
+    )
+
+
+def fill(
+    cache: decoding.Cache,
+    utterances: list[recordings.Utterance],
+    args: argparse.Namespace,
+    how: search.Decoding,
+) -> None:
+    # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
+    import torch
+
+    from transducer2ncnn import model
+    from transducer2ncnn.pytorch import TorchTransducer
+
+    # How many threads share a sum changes how it rounds; shards use more cores.
+    torch.set_num_threads(1)
+    network, sizes = model.load(args.checkpoint, args.family)
+    symbols = tokens.read(args.tokens, sizes.vocab_size)
+    transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
+    decoding.fill(
+        cache, utterances, lambda x: decoding.heard(search.decode(transducer, x, how), symbols)
     )
 
 
