@@ -57,7 +57,7 @@ def by_sherpa_ncnn(
     folder: Path, symbols: list[str], utterances: list[Utterance], how: Decoding, cache: Path
 ) -> list[Heard | None]:
     kept = Cache(cache, how)
-    decoding.fill_by_sherpa_ncnn(kept, utterances, folder, symbols, how)
+    decoding.fill_by_sherpa_ncnn(kept, utterances, folder, symbols, how, "test")
     return [kept.get(u) for u in utterances]
 
 
@@ -191,7 +191,7 @@ def hear(samples):
     print("hearing", flush=True)
     time.sleep(0.02)
     return decoding.Heard(["A"] * 10000, "A " * 10000)
-decoding.fill(cache, recordings.check(sys.argv[2]), hear)
+decoding.fill(cache, recordings.check(sys.argv[2]), hear, "test")
 """
 
 
@@ -209,7 +209,7 @@ def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(len(cache.get(u).tokens) == 10000 for u in known)
     heard: list[int] = []
     left = [u for u in utterances if not cache.get(u)]
-    decoding.fill(cache, left, lambda x: heard.append(len(x)) or Heard([], ""))
+    decoding.fill(cache, left, lambda x: heard.append(len(x)) or Heard([], ""), "test")
     assert len(heard) == 5 - len(known)
     assert all(cache.get(u) for u in utterances)
 
@@ -341,7 +341,7 @@ SYSTEMS = ("fp32", "fp16", "PyTorch")
 
 def decoded(output: str) -> int:
     """How many utterances a run decoded anew, by any system."""
-    return sum(map(int, re.findall(r"shard \d+: decoded (\d+) utterances", output)))
+    return sum(map(int, re.findall(r"shard \d of \d: decoded (\d+) utterances", output)))
 
 
 @pytest.fixture(scope="module")
@@ -435,10 +435,11 @@ def test_bad_lines_stop_the_run_before_any_decoding(evaluated: Evaluation) -> No
 
 
 def test_a_recording_that_is_added_is_all_that_is_decoded(evaluated: Evaluation) -> None:
+    folder = "results/projection/evaluation/decoded/fp16"
+    shards = [f"{folder}/{shard}-of-2.jsonl" for shard in (1, 2)]
     evaluated.write_table(5)
-    assert decoded(evaluated.run(evaluated.config(), SCORE)) == 2  # by PyTorch and in fp16
-    assert json.loads(evaluated.scores()["fp16.json"])["utterances"] == 5
-    # And nothing where one is taken away.
+    assert decoded(evaluated.run(evaluated.config(), *shards)) == 1
+    assert len(decoding.read(evaluated.work / shard for shard in shards)) == 5
     evaluated.write_table(3)
-    assert decoded(evaluated.run(evaluated.config(), SCORE)) == 0
-    assert json.loads(evaluated.scores()["fp16.json"])["utterances"] == 3
+    assert decoded(evaluated.run(evaluated.config(), *shards)) == 0
+    assert len(decoding.read(evaluated.work / shard for shard in shards)) == 3

@@ -87,8 +87,10 @@ def share(utterances: list[Utterance], shard: int, shards: int) -> list[Utteranc
     return [utterance for utterance in utterances if utterance.id in mine]
 
 
-def fill(cache: Cache, utterances: list[Utterance], hear: Callable[[np.ndarray], Heard]) -> None:
-    """Decode utterances into the cache, with a line of progress now and then."""
+def fill(
+    cache: Cache, utterances: list[Utterance], hear: Callable[[np.ndarray], Heard], who: str
+) -> None:
+    """Decode utterances into the cache; now and then a line says how far ``who`` is."""
     total = sum(u.duration for u in utterances)
     seconds, said = 0.0, time.monotonic()
     for utterance in utterances:
@@ -99,7 +101,7 @@ def fill(cache: Cache, utterances: list[Utterance], hear: Callable[[np.ndarray],
         seconds += utterance.duration
         if time.monotonic() - said > PROGRESS_INTERVAL:
             said = time.monotonic()
-            print(f"decoded {seconds:.0f} of {total:.0f} s", file=sys.stderr, flush=True)
+            print(f"{who}: {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
 
 
 def fill_by_sherpa_ncnn(
@@ -108,6 +110,7 @@ def fill_by_sherpa_ncnn(
     folder: str | Path,
     symbols: list[str],
     decoding: Decoding,
+    who: str,
 ) -> None:
     """The same by sherpa-ncnn, in a process of its own.
 
@@ -119,7 +122,7 @@ def fill_by_sherpa_ncnn(
         UserError: sherpa-ncnn refused the model or crashed; with what it printed last.
     """
     try:
-        isolated.call(_fill_by_sherpa_ncnn, cache, utterances, str(folder), symbols, decoding)
+        isolated.call(_fill_by_sherpa_ncnn, cache, utterances, str(folder), symbols, decoding, who)
     except isolated.IsolatedError as e:
         raise UserError(f"sherpa-ncnn cannot run the model: {e}") from None
 
@@ -130,6 +133,7 @@ def _fill_by_sherpa_ncnn(
     folder: str,
     symbols: list[str],
     decoding: Decoding,
+    who: str,
 ) -> None:
     loaded = recognizer.load(folder, threads=1, decoding=decoding)
 
@@ -137,7 +141,7 @@ def _fill_by_sherpa_ncnn(
         ids, text = recognizer.decode(loaded, samples)
         return Heard([symbols[i] for i in ids], text)
 
-    fill(cache, utterances, hear)
+    fill(cache, utterances, hear, who)
 
 
 def heard(ids: list[int], symbols: list[str]) -> Heard:

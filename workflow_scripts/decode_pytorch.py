@@ -2,6 +2,8 @@
 
 import argparse
 
+import numpy as np
+
 from transducer2ncnn import decoding, errors, recordings, search, tokens
 from transducer2ncnn.families import FAMILIES
 from transducer2ncnn.staleness import code_digest
@@ -22,12 +24,11 @@ def main() -> None:
     cache = decoding.Cache(args.cache, args.family, model_digest, how, code_digest(*CODE))
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
+    who = f"PyTorch, shard {args.shard} of {args.shards}"
     if new:
-        fill(cache, new, args, how)
+        fill(cache, new, args, how, who)
     decoding.write(args.output, cache, mine)
-    print(
-        f"PyTorch, shard {args.shard}: decoded {len(new)} utterances of {len(mine)}, others before"
-    )
+    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
 
 
 def fill(
@@ -35,6 +36,7 @@ def fill(
     utterances: list[recordings.Utterance],
     args: argparse.Namespace,
     how: search.Decoding,
+    who: str,
 ) -> None:
     # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
     import torch
@@ -47,9 +49,11 @@ def fill(
     network, sizes = model.load(args.checkpoint, args.family)
     symbols = tokens.read(args.tokens, sizes.vocab_size)
     transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
-    decoding.fill(
-        cache, utterances, lambda x: decoding.heard(search.decode(transducer, x, how), symbols)
-    )
+
+    def hear(samples: np.ndarray) -> decoding.Heard:
+        return decoding.heard(search.decode(transducer, samples, how), symbols)
+
+    decoding.fill(cache, utterances, hear, who)
 
 
 if __name__ == "__main__":

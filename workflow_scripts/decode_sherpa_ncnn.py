@@ -27,18 +27,16 @@ def main() -> None:
     cache = decoding.Cache(args.cache, model_digest, how, code_digest(*CODE))
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
+    who = f"{args.encoder[0].parent}, shard {args.shard} of {args.shards}"
     if new:
         description = json.loads(args.description.read_text())
         _, sizes = described(description)
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
-            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how)
+            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, who)
     decoding.write(args.output, cache, mine)
-    folder = args.encoder[0].parent
-    print(
-        f"{folder}, shard {args.shard}: decoded {len(new)} utterances of {len(mine)}, others before"
-    )
+    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
 
 
 if __name__ == "__main__":
