@@ -24,6 +24,7 @@ if CONFIG.precisions.int8:
     include: "rules/int8.smk"
 
 
+include: "rules/evaluate.smk"
 include: "rules/folders.smk"
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 
 from transducer2ncnn import config as configuration
-from transducer2ncnn import manifest
+from transducer2ncnn import manifests, provenance
 from transducer2ncnn.environment import set_up_scripts
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.layout import PARTS, file_name
@@ -162,6 +162,21 @@ def parts_of(precision):
     return dict.fromkeys(PARTS, precision)
 
 
+def gate(wildcards):
+    """The evaluation that a model must pass to be delivered, if there is one."""
+    precision = wildcards.get("precision", "int8")  # int8 has rules of its own
+    gated = model_of(wildcards).evaluation and precision in CONFIG.evaluation.max_rise
+    return f"results/{wildcards.model}/evaluation/{precision}.json" if gated else []
+
+
+def max_rise(wildcards, evaluation):
+    """What the script that delivers is told of that gate."""
+    if not evaluation:
+        return ""
+    limit = CONFIG.evaluation.max_rise[wildcards.get("precision", "int8")]
+    return f"--gate {shlex.quote(evaluation)} {limit}"
+
+
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
@@ -176,6 +191,10 @@ def artifacts_of(name):
         wanted += delivered(precision)
         if model.test_wavs:
             wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
+    if model.evaluation:
+        figures = [f"{p}.json" for p in CONFIG.precisions_of(name)]
+        figures += ["comparison.json", "speed.json", "table.tsv"]
+        wanted += [f"results/{{model}}/evaluation/{f}" for f in ["manifest.jsonl", *figures]]
     wanted.append("results/{model}/manifest.json")
     return list(dict.fromkeys(expand(wanted, model=name)))
 
@@ -224,3 +243,40 @@ def folders():
         for precision in CONFIG.precisions_of(name):
             folder = f"results/{name}/sherpa-ncnn/{precision}"
             yield folder, expand(delivered(precision), model=name)
+
+
+def networks_of(model, precision):
+    """The plain ncnn files of a precision, encoder, decoder and joiner."""
+    files = [f for part, stored in parts_of(precision).items() for f in plain(part, stored)]
+    return expand(files, model=model)
+
+
+def evaluated(part):
+    """The plain ncnn files of a part, in the precision that is evaluated."""
+    return lambda wildcards: expand(
+        plain(part, parts_of(wildcards.precision)[part]), model=wildcards.model
+    )
+
+
+def heard(system):
+    """What all shards of a system hear."""
+    return expand(
+        "results/{{model}}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        system=system,
+        shard=range(1, CONFIG.evaluation.shards + 1),
+        shards=CONFIG.evaluation.shards,
+    )
+
+
+def of_every_precision(path):
+    """A path with {precision} in it, for each precision of a model."""
+    return lambda wildcards: expand(
+        path, precision=CONFIG.precisions_of(wildcards.model), model=wildcards.model
+    )
+
+
+def all_cores(wildcards):
+    try:
+        return workflow.cores
+    except WorkflowError:  # a cluster's jobs may be limited by number instead
+        return CONFIG.transcription.threads

@@ -7,6 +7,7 @@ rule deliver:
         decoder=plain("decoder"),
         joiner=plain("joiner"),
         verification="results/{model}/verification/{precision}.json",
+        evaluation=gate,
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
     output:
@@ -21,6 +22,7 @@ rule deliver:
         mem_mb=400,
     params:
         folder=lambda wildcards, output: Path(output.tokens).parent,
+        gate=lambda wildcards, input: max_rise(wildcards, input.evaluation),
         code=code("deliver"),
     message:
         "{wildcards.model}: putting together {params.folder}"
@@ -31,5 +33,6 @@ rule deliver:
         " --joiner {input.joiner:q}"
         " --description {input.description:q}"
         " --tokens {input.tokens:q}"
+        " {params.gate}"
         " --output {params.folder:q}"
         " > {log:q} 2>&1"

@@ -143,6 +143,7 @@ use rule deliver as deliver_int8 with:
     input:
         **int8_parts,
         verification="results/{model}/verification/int8.json",
+        evaluation=gate,
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
     output:

@@ -17,7 +17,7 @@ rule manifest:
         mem_mb=200,
     params:
         config=lambda wildcards: json.dumps(configuration_of(wildcards.model)),
-        code=code("manifest", *manifest.DISTRIBUTIONS),
+        code=code("manifest", *provenance.DISTRIBUTIONS),
     message:
         "{wildcards.model}: writing the manifest"
     shell:

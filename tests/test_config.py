@@ -107,11 +107,31 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal() | {"precisions": {"int4": {}}}, "precisions.int4: unknown key. Did you mean"),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
+        (minimal(evaluation="gone.tsv"), "models.m.evaluation: there is no file or folder 'gone"),
+        (minimal(evaluation="x.pt"), "models.m.evaluation: x.pt: expected a table"),
+        (minimal(evaluation="wavs"), "models.m.evaluation: wavs: is a folder, but not Kaldi's"),
+        (minimal() | {"evaluation": {"decoding": "beam"}}, "evaluation.decoding: .*found 'beam'"),
+        (minimal() | {"evaluation": {"shard": 2}}, "evaluation.shard: .*mean `shards`"),
+        (minimal() | {"evaluation": {"max_rise": {"fp16": -1.0}}}, "max_rise.fp16: .*equal to 0"),
+        (minimal() | {"evaluation": {"max_rise": {"int4": 1.0}}}, "max_rise.int4"),
+        (
+            minimal() | {"evaluation": {"max_rise": {"fp16": 1.0}}},
+            "evaluation.max_rise.fp16: no model is evaluated in fp16",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.parse(raw)
+
+
+def test_an_evaluation() -> None:
+    gated = {"evaluation": {"max_rise": {"fp16": 0.5}}}
+    parsed = config.parse(minimal(evaluation="texts.tsv") | gated)
+    assert parsed.models["m"].evaluation == "texts.tsv"
+    assert parsed.evaluation.max_rise == {"fp16": 0.5}
+    assert parsed.evaluation.decoding == "greedy_search"
+    assert config.parse(minimal()).models["m"].evaluation is None
 
 
 @pytest.mark.parametrize(
@@ -159,5 +179,6 @@ def test_the_readme_explains_every_key() -> None:
     keys += fields(config.Int8, "precisions.int8.")
     keys += fields(config.Verification, "verification.")
     keys += fields(config.Transcription, "transcription.")
+    keys += fields(config.Evaluation, "evaluation.")
     for key in keys:
         assert f"| `{key}` |" in readme, key

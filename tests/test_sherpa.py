@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, LSTM, Export
 
-from transducer2ncnn import audio, delivery, layout, model, param, sherpa, tokens, transcription
+from transducer2ncnn import (
+    audio,
+    delivery,
+    layout,
+    model,
+    param,
+    search,
+    sherpa,
+    tokens,
+    transcription,
+)
 from transducer2ncnn.errors import UserError
-from transducer2ncnn.greedy import GreedySearch
+from transducer2ncnn.runtime import NcnnTransducer
 
 
 def bundled_ncnn() -> ctypes.CDLL:
@@ -63,9 +73,9 @@ def test_it_hears_what_plain_ncnn_hears(
     exported: Export, folder: Path, recordings: dict[str, np.ndarray]
 ) -> None:
     by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
-    search = GreedySearch(exported.files("fp32"), LSTM, exported.sizes)
+    transducer = NcnnTransducer(exported.files("fp32"), LSTM, exported.sizes)
     symbols = tokens.read(folder / "tokens.txt", exported.sizes.vocab_size)
-    by_ncnn = [tokens.to_text(search.decode(x), symbols) for x in recordings.values()]
+    by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
     assert by_sherpa == by_ncnn
     assert any(len(text) > 5 for text in by_sherpa)
 

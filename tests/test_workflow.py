@@ -178,7 +178,7 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("transducer2ncnn/greedy.py", {"transcribing"}),
+        ("transducer2ncnn/search.py", {"transcribing"}),
         (
             "transducer2ncnn/convert.py",
             {"converting", "choosing", "quantizing", "comparing", "putting", "transcribing"}

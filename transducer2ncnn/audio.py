@@ -15,6 +15,8 @@ from transducer2ncnn.features import SAMPLE_RATE
 
 #: Seconds of a recording that are read at once.
 BLOCK_SECONDS = 10
+#: Seconds by which a segment may end behind its recording.
+ROUNDING = 0.01
 
 
 def duration(path: str | Path) -> float:
@@ -60,6 +62,43 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
             left -= len(block)
             mono = block.mean(axis=1)
             yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
+
+
+def segment(
+    path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None
+) -> np.ndarray:
+    """(n,) samples of a part of a recording that is at 16 kHz already.
+
+    Args:
+        start, duration: in seconds; no duration: to the recording's end.
+        channel: counted from 0; None averages them.
+
+    Raises:
+        UserError: as ``read``, the rate is another, or there is no such part or channel.
+    """
+    with _opened(path) as f:
+        if f.samplerate != SAMPLE_RATE:
+            raise UserError(f"{path}: is at {f.samplerate} Hz; expected {SAMPLE_RATE} Hz.")
+        if channel is not None and channel >= f.channels:
+            raise UserError(f"{path}: has {f.channels} channels; there is no channel {channel}.")
+        first = round(start * SAMPLE_RATE)
+        last = f.frames if duration is None else first + round(duration * SAMPLE_RATE)
+        # Manifests round to hundredths, or to milliseconds.
+        if not 0 <= first < last <= f.frames + ROUNDING * SAMPLE_RATE:
+            raise UserError(
+                f"{path}: from {first / SAMPLE_RATE:g} s to {last / SAMPLE_RATE:g} s is not in "
+                f"it; it lasts {f.frames / SAMPLE_RATE:g} s."
+            )
+        last = min(last, f.frames)
+        try:
+            f.seek(first)
+            samples = f.read(last - first, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as e:
+            raise UserError(_undecodable(path, e)) from None
+        if len(samples) < last - first:
+            missing = last - first - len(samples)
+            raise UserError(f"{path}: is cut off: {missing} samples fewer than it promises.")
+        return samples.mean(axis=1) if channel is None else samples[:, channel].copy()
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:

@@ -7,7 +7,7 @@ import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from transducer2ncnn import training
+from transducer2ncnn import manifests, training
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.paths import is_inside
 
@@ -86,6 +86,14 @@ def _path_in_repository(path: str) -> str:
     return path
 
 
+def _manifest(path: str) -> str:
+    try:
+        manifests.kind(path)
+    except UserError as e:
+        raise ValueError(str(e)) from None
+    return path
+
+
 File = Annotated[str, AfterValidator(_existing_file)]
 Folder = Annotated[str, AfterValidator(_existing_folder)]
 RepoId = Annotated[str, AfterValidator(_repository)]
@@ -93,6 +101,7 @@ RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
 RemotePaths = Annotated[
     list[RemotePath], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
 ]
+Manifest = Annotated[str, AfterValidator(_manifest)]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
 PrecisionName = Literal["fp16", "fp32", "int8"]
 
@@ -125,6 +134,11 @@ class _Model(_Strict):
         None,
         description="a table (tab-separated, columns `wav` and `text`) of what is said in the "
         "`test_wavs`",
+    )
+    evaluation: Manifest | None = Field(
+        None,
+        description="recordings and transcripts to evaluate it on: a table (.tsv, columns `wav`, "
+        "`text` and, if wanted, `id`), lhotse cuts (.jsonl, .jsonl.gz) or a Kaldi folder",
     )
     on_request: bool = Field(
         False, description="whether only a run that asks for one of its artifacts exports it"
@@ -176,9 +190,6 @@ class ExpDirModel(_LocalModel):
 
 class HubModel(_Model):
     """A model on the Hugging Face Hub; paths without a default are paths in its repository."""
-
-    #: Keys whose values are in the repository, not on this machine.
-    REMOTE: ClassVar[tuple[str, ...]] = ("checkpoint", "tokens", "bpe_model", "test_wavs")
 
     source: Literal["huggingface"]
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
@@ -272,11 +283,30 @@ class Transcription(_Strict):
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
 
 
+class Evaluation(_Strict):
+    """How the models that have an `evaluation` are evaluated."""
+
+    decoding: Literal["greedy_search", "modified_beam_search"] = Field(
+        "greedy_search", description="how sherpa-ncnn and PyTorch search"
+    )
+    num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
+    shards: int = Field(
+        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
+    )
+    rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
+    max_rise: dict[PrecisionName, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="by precision, how many percentage points its word error rate may be above "
+        "PyTorch's for it to be delivered",
+    )
+
+
 class Config(_Strict):
     models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
     precisions: Precisions = Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2))
     verification: Verification = Verification()
     transcription: Transcription = Transcription()
+    evaluation: Evaluation = Evaluation()
 
     def configured_precisions(self) -> list[str]:
         return [name for name in Precisions.model_fields if getattr(self.precisions, name)]
@@ -327,6 +357,15 @@ def _contradictions(config: Config) -> Iterator[str]:
             )
         if isinstance(model, ExpDirModel):
             yield from _wrong_choice(name, model)
+    for precision in config.evaluation.max_rise:
+        if not any(
+            model.evaluation and precision in config.precisions_of(name)
+            for name, model in config.models.items()
+        ):
+            yield (
+                f"evaluation.max_rise.{precision}: no model is evaluated in {precision}. Expected "
+                f"one that has an `evaluation` and is exported in it."
+            )
 
 
 def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
@@ -378,4 +417,6 @@ def _level(location: list[str]) -> type[BaseModel]:
             return Verification
         case ["transcription", _, *_]:
             return Transcription
+        case ["evaluation", _, *_]:
+            return Evaluation
     return Config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ def deliver(
     description: dict[str, Any],
     tokens: str | Path,
     folder: str | Path,
+    copy: Callable[[Path, Path], object] = shutil.copyfile,
 ) -> None:
     """Copy verified ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
 
     Args:
         files: plain ncnn, of whatever precision; they keep their names.
         description: what ``model.describe`` found.
+        copy: makes a file of the first path at the second; ``link`` for a folder that is to be
+            run at once and thrown away.
 
     Raises:
         UserError: sherpa-ncnn cannot use a model of these sizes.
@@ -45,9 +49,15 @@ def deliver(
         graph = param_file.read(param)
         if part == "encoder":
             graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
-        _copy(bin_, Path(folder, bin_.name))
+        with replacing(Path(folder, bin_.name)) as partial:
+            copy(bin_, partial)
         param_file.write(Path(folder, param.name), graph)
-    _copy(tokens, Path(folder, "tokens.txt"))
+    with replacing(Path(folder, "tokens.txt")) as partial:
+        copy(Path(tokens), partial)
+
+
+def link(source: Path, target: Path) -> None:
+    target.symlink_to(source.resolve())
 
 
 def _clear(folder: str | Path, keep: set[str]) -> None:
@@ -55,8 +65,3 @@ def _clear(folder: str | Path, keep: set[str]) -> None:
     for file in Path(folder).glob(f"*{STEM}*"):
         if file.name not in keep:
             file.unlink()
-
-
-def _copy(source: str | Path, target: Path) -> None:
-    with replacing(target) as partial:
-        shutil.copyfile(source, partial)

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,31 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
         request, reply = Path(folder, "request"), Path(folder, "reply")
         request.write_bytes(pickle.dumps((function.__module__, function.__qualname__, args)))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        done = subprocess.run(
+        tail: deque[str] = deque(maxlen=OUTPUT_TAIL)
+        with subprocess.Popen(
             [sys.executable, "-m", __name__, request, reply],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-        )
-        output = done.stdout.decode(errors="replace")
-        sys.stderr.write(output)
-        if done.returncode != 0 or not reply.is_file():
-            raise IsolatedError(_how_it_ended(done.returncode, output))
+        ) as process:
+            # Passed on as it comes: it may be progress.
+            for line in process.stdout:
+                text = line.decode(errors="replace")
+                sys.stderr.write(text)
+                sys.stderr.flush()
+                tail.append(text.rstrip())
+        if process.returncode != 0 or not reply.is_file():
+            raise IsolatedError(_how_it_ended(process.returncode, tail))
         result, error = pickle.loads(reply.read_bytes())
     if error is not None:
         raise error
     return result
 
 
-def _how_it_ended(status: int, output: str) -> str:
+def _how_it_ended(status: int, tail: Iterable[str]) -> str:
     how = f"crashed ({signal.Signals(-status).name})" if status < 0 else f"exited with {status}"
-    tail = "\n".join("  " + line for line in output.splitlines()[-OUTPUT_TAIL:])
-    return f"its process {how}" + (f". The last it printed:\n{tail}" if tail else ", silently.")
+    last = "\n".join("  " + line for line in tail)
+    return f"its process {how}" + (f". The last it printed:\n{last}" if last else ", silently.")
 
 
 def _serve(request: str, reply: str) -> None:

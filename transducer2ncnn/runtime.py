@@ -1,13 +1,16 @@
-"""Running a converted network on Python ncnn."""
+"""Running converted networks on Python ncnn."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ncnn
 import numpy as np
 
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.families import Family
+from transducer2ncnn.layout import PARTS, Files
 
 
 class Network:
@@ -55,3 +58,33 @@ class Network:
                 raise UserError(f"{self.param}: ncnn cannot compute blob {name!r} ({status=}).")
             results.append(np.array(mat))
         return results
+
+
+class NcnnTransducer:
+    """An exported model's three networks, for ``search.decode``.
+
+    Raises:
+        UserError: ncnn cannot load a part.
+    """
+
+    def __init__(self, files: Files, family: Family, sizes: Any, threads: int = 1) -> None:
+        self.family, self.sizes = family, sizes
+        self._encoder, self._decoder, self._joiner = (
+            Network(*files[part], threads) for part in PARTS
+        )
+        num_states = len(family.initial_states(sizes))
+        first = family.FIRST_STATE
+        self._encoder_outputs = ["out0", *(f"out{first + i}" for i in range(num_states))]
+
+    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        blobs = {f"in{i}": array for i, array in enumerate(inputs)}
+        frames, *states = self._encoder.run(blobs, self._encoder_outputs)
+        return frames, states
+
+    def decode(self, context: list[int]) -> np.ndarray:
+        (out,) = self._decoder.run({"in0": np.array(context, dtype=np.int32)}, ["out0"])
+        return out.reshape(-1)
+
+    def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
+        (logits,) = self._joiner.run({"in0": frame, "in1": decoder_out}, ["out0"])
+        return logits

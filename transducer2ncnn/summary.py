@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn import comparison
+
 
 def lines(results: Path) -> Iterator[str]:
-    """The delivered folders of all models: files, sizes, verification, transcripts."""
+    """All models: delivered files with sizes and verification, transcripts, evaluation."""
     for model in sorted(results.glob("*/")):
         for folder in sorted(model.glob("sherpa-ncnn/*/")):
             verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
@@ -21,6 +23,7 @@ def lines(results: Path) -> Iterator[str]:
                 figure = _figure(file.name, verification)
                 yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
             yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
+        yield from _evaluation(model / "evaluation")
     yield ""
 
 
@@ -55,3 +58,22 @@ def _transcripts(path: Path) -> Iterator[str]:
         yield f"    WARNING: sherpa-ncnn and plain ncnn differ on {', '.join(differ)}"
     else:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
+
+
+def _evaluation(folder: Path) -> Iterator[str]:
+    path = folder / "table.tsv"
+    if not path.is_file():
+        return
+    table = comparison.read(path)
+    score = json.loads((folder / f"{table[-1]['system']}.json").read_text())
+    yield ""
+    yield (
+        f"{path}: {score['utterances']} recordings, {score['words']} words, "
+        f"{score['seconds']:.0f} s, {score['decoding'].replace('_', ' ')}"
+    )
+    rows = [comparison.SHOWN, *([row[c] for c in comparison.SHOWN] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for system, *figures in rows:
+        cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
+        yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
+    yield f"  {comparison.verdict(json.loads((folder / 'comparison.json').read_text()))}"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import errors, manifest
+from transducer2ncnn import errors, provenance
 
 
 def main() -> None:
@@ -11,12 +11,12 @@ def main() -> None:
     parser.add_argument("--results", required=True, type=Path)
     args = parser.parse_args()
 
-    folders = sorted(f.parent for f in args.results.glob(f"*/{manifest.DELIVERED}"))
+    folders = sorted(f.parent for f in args.results.glob(f"*/{provenance.DELIVERED}"))
     if not folders:
         raise errors.UserError(f"{args.results}: holds no delivered model. Export one first.")
     differences = []
     for folder in folders:
-        found = list(manifest.differences(folder))
+        found = list(provenance.differences(folder))
         differences += found
         print(f"{folder}: {f'{len(found)} differences' if found else 'as its manifest says'}")
     if differences:

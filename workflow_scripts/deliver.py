@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import delivery, errors
+from transducer2ncnn import delivery, errors, gate
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -14,8 +14,17 @@ def main() -> None:
     parser.add_argument("--description", required=True, help="model.json")
     parser.add_argument("--tokens", required=True)
     parser.add_argument("--output", required=True, help="the folder")
+    parser.add_argument(
+        "--gate",
+        nargs=2,
+        metavar=("EVALUATION", "MAX_RISE"),
+        help="refuse a model whose word error rate rose by more percentage points",
+    )
     args = parser.parse_args()
 
+    if args.gate:
+        evaluation, max_rise = args.gate
+        gate.check_rise(json.loads(Path(evaluation).read_text()), float(max_rise))
     description = json.loads(Path(args.description).read_text())
     delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
 

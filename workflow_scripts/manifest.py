@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import errors, files, manifest
+from transducer2ncnn import errors, files, provenance
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
 
     source, description = (json.loads(p.read_text()) for p in (args.source, args.description))
-    made = manifest.make(source, description, args.delivered, args.output.parent, args.config)
+    made = provenance.make(source, description, args.delivered, args.output.parent, args.config)
     files.write_json(args.output, made)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from transducer2ncnn import errors, files, manifest
+from transducer2ncnn import errors, files, provenance
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    fingerprints = {file: manifest.fingerprint(file) for file in args.files}
+    fingerprints = {file: provenance.fingerprint(file) for file in args.files}
     files.write_json(args.output, args.source | {"files": fingerprints})
 
 

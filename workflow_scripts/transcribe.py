@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import audio, errors, tokens, transcription
+from transducer2ncnn import audio, errors, search, tokens, transcription
 from transducer2ncnn.families import described
-from transducer2ncnn.greedy import GreedySearch
+from transducer2ncnn.runtime import NcnnTransducer
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -26,9 +26,9 @@ def main() -> None:
     by_sherpa = transcription.sherpa_texts(args.sherpa, recordings, args.threads)
 
     family, sizes = described(json.loads(Path(args.description).read_text()))
-    search = GreedySearch(ncnn_files(args), family, sizes, args.threads)
+    transducer = NcnnTransducer(ncnn_files(args), family, sizes, args.threads)
     symbols = tokens.read(Path(args.sherpa, "tokens.txt"), sizes.vocab_size)
-    by_ncnn = [tokens.to_text(search.decode(x), symbols) for x in recordings.values()]
+    by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
 
     transcripts = [
         transcription.Transcript(wav, references.get(Path(wav).name, ""), a, b)

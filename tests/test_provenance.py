@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from transducer2ncnn import manifest
+from transducer2ncnn import provenance
 from transducer2ncnn.errors import UserError
 
 
@@ -22,7 +22,7 @@ def results(tmp_path: Path) -> Path:
         for name in ("encoder.bin", "tokens.txt"):
             (folder / "sherpa-ncnn" / precision / name).write_text(f"{precision} {name}")
     delivered = [f for f in folder.rglob("*") if f.is_file()]
-    made = manifest.make({"kind": "file"}, {"family": "lstm"}, delivered, folder, {})
+    made = provenance.make({"kind": "file"}, {"family": "lstm"}, delivered, folder, {})
     (folder / "manifest.json").write_text(json.dumps(made))
     return tmp_path
 
@@ -66,10 +66,10 @@ def test_what_cannot_be_checked_is_said(results: Path, tmp_path: Path) -> None:
     path = results / "m" / "manifest.json"
     path.write_text('{"delivered": {"../../../etc/passwd": {"size": 1, "sha256": ""}}}')
     with pytest.raises(UserError, match="refused, for it names the file '../../../etc/passwd'"):
-        list(manifest.differences(results / "m"))
+        list(provenance.differences(results / "m"))
     path.write_text("[]")
     with pytest.raises(UserError, match="is no manifest that this workflow wrote"):
-        list(manifest.differences(results / "m"))
+        list(provenance.differences(results / "m"))
     path.unlink()
     assert "m/manifest.json: not there" in check(results).stderr
     assert "holds no delivered model" in check(results / "nowhere").stderr

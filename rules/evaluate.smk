@@ -1,0 +1,246 @@
+# Recordings with transcripts, heard by sherpa-ncnn in every precision and by PyTorch: how right
+# each is, how fast, in what memory. What is decoded here is verified, and not delivered yet.
+
+
+decoding_arguments = f"--decoding {CONFIG.evaluation.decoding}"
+if CONFIG.evaluation.decoding == "modified_beam_search":
+    decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
+
+
+rule check_recordings:
+    input:
+        lambda wildcards: manifests.files(model_of(wildcards).evaluation),
+    output:
+        "results/{model}/evaluation/manifest.jsonl",
+    log:
+        "logs/{model}/check_recordings.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=400,
+    params:
+        manifest=lambda wildcards: model_of(wildcards).evaluation,
+        code=code("check_recordings", "soundfile"),
+    message:
+        "{wildcards.model}: checking the recordings of {params.manifest}"
+    shell:
+        "python -m workflow_scripts.check_recordings"
+        " --manifest {params.manifest:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+rule decode_pytorch:
+    input:
+        checkpoint=checkpoint,
+        tokens="results/{model}/tokens.txt",
+        manifest="results/{model}/evaluation/manifest.jsonl",
+    output:
+        "results/{model}/evaluation/decoded/pytorch/{shard}-of-{shards}.jsonl",
+    log:
+        "logs/{model}/decode-pytorch-{shard}-of-{shards}.log",
+    conda:
+        "../envs/export.yaml"
+    # One thread, so that the sums are rounded the same on every machine; shards use more cores.
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 500 + 2 * checkpoint_mb(wildcards),
+    params:
+        family=lambda wildcards: model_of(wildcards).family,
+        decoding=decoding_arguments,
+        cache="results/{model}/evaluation/cache/pytorch",
+        code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
+    message:
+        "{wildcards.model}: decoding with PyTorch, shard {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "python -m workflow_scripts.decode_pytorch"
+        " --checkpoint {input.checkpoint:q}"
+        " --family {params.family:q}"
+        " --manifest {input.manifest:q}"
+        " --tokens {input.tokens:q}"
+        " {params.decoding}"
+        " --shard {wildcards.shard}"
+        " --shards {wildcards.shards}"
+        " --cache {params.cache:q}"
+        " --output {output:q}"
+        # Seen while it runs, as well as logged: it may take long.
+        " 2>&1 | tee {log:q}"
+
+
+rule decode_sherpa_ncnn:
+    input:
+        encoder=evaluated("encoder"),
+        decoder=evaluated("decoder"),
+        joiner=evaluated("joiner"),
+        verification="results/{model}/verification/{precision}.json",
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
+        manifest="results/{model}/evaluation/manifest.jsonl",
+    output:
+        "results/{model}/evaluation/decoded/{precision}/{shard}-of-{shards}.jsonl",
+    log:
+        "logs/{model}/decode-{precision}-{shard}-of-{shards}.log",
+    wildcard_constraints:
+        precision="fp16|fp32|int8",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 400 + 3 * checkpoint_mb(wildcards),
+    params:
+        decoding=decoding_arguments,
+        cache="results/{model}/evaluation/cache/{precision}",
+        code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
+    message:
+        "{wildcards.model}: decoding with {wildcards.precision}, shard {wildcards.shard} of "
+        "{wildcards.shards}"
+    shell:
+        "python -m workflow_scripts.decode_sherpa_ncnn"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
+        " --description {input.description:q}"
+        " --manifest {input.manifest:q}"
+        " --tokens {input.tokens:q}"
+        " {params.decoding}"
+        " --shard {wildcards.shard}"
+        " --shards {wildcards.shards}"
+        " --cache {params.cache:q}"
+        " --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule score:
+    input:
+        manifest="results/{model}/evaluation/manifest.jsonl",
+        pytorch=heard("pytorch"),
+        sherpa_ncnn=heard("{precision}"),
+    output:
+        "results/{model}/evaluation/{precision}.json",
+    log:
+        "logs/{model}/score-{precision}.log",
+    wildcard_constraints:
+        precision="fp16|fp32|int8",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=400,
+    params:
+        code=code("score", "jiwer", "rapidfuzz", "numpy"),
+        decoding=CONFIG.evaluation.decoding,
+    message:
+        "{wildcards.model}: scoring {wildcards.precision}"
+    shell:
+        "python -m workflow_scripts.score"
+        " --precision {wildcards.precision}"
+        " --manifest {input.manifest:q}"
+        " --pytorch {input.pytorch:q}"
+        " --sherpa-ncnn {input.sherpa_ncnn:q}"
+        " --decoding {params.decoding}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+rule compare_precisions:
+    input:
+        manifest="results/{model}/evaluation/manifest.jsonl",
+        heard=lambda wildcards: [
+            shard
+            for precision in CONFIG.precisions_of(wildcards.model)
+            for shard in expand(heard(precision), model=wildcards.model)
+        ],
+    output:
+        "results/{model}/evaluation/comparison.json",
+    log:
+        "logs/{model}/compare_precisions.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=400,
+    params:
+        heard=lambda wildcards: " ".join(
+            f"--heard {precision} {shlex.join(expand(heard(precision), model=wildcards.model))}"
+            for precision in CONFIG.precisions_of(wildcards.model)
+        ),
+        code=code("compare_precisions", "jiwer", "numpy"),
+    message:
+        "{wildcards.model}: comparing the precisions' word error rates"
+    shell:
+        "python -m workflow_scripts.compare_precisions"
+        " --manifest {input.manifest:q}"
+        " {params.heard}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule measure_speed:
+    input:
+        networks=lambda wildcards: [
+            file
+            for precision in CONFIG.precisions_of(wildcards.model)
+            for file in networks_of(wildcards.model, precision)
+        ],
+        verification=of_every_precision("results/{model}/verification/{precision}.json"),
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
+        manifest="results/{model}/evaluation/manifest.jsonl",
+    output:
+        "results/{model}/evaluation/speed.json",
+    log:
+        "logs/{model}/measure_speed.log",
+    conda:
+        "../envs/export.yaml"
+    # All of them, so that nothing else runs at the same time; it computes with params.threads.
+    threads: all_cores
+    resources:
+        mem_mb=lambda wildcards: 400 + 3 * checkpoint_mb(wildcards),
+    params:
+        precisions=lambda wildcards: " ".join(
+            f"--precision {precision} {shlex.join(networks_of(wildcards.model, precision))}"
+            for precision in CONFIG.precisions_of(wildcards.model)
+        ),
+        decoding=decoding_arguments,
+        rounds=CONFIG.evaluation.rounds,
+        threads=CONFIG.transcription.threads,
+        code=code("measure_speed", "sherpa-ncnn"),
+    message:
+        "{wildcards.model}: measuring sherpa-ncnn's speed and memory, with nothing beside it"
+    shell:
+        "python -m workflow_scripts.measure_speed"
+        " {params.precisions}"
+        " --description {input.description:q}"
+        " --tokens {input.tokens:q}"
+        " --manifest {input.manifest:q}"
+        " {params.decoding}"
+        " --rounds {params.rounds}"
+        " --threads {params.threads}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule tabulate:
+    input:
+        scores=of_every_precision("results/{model}/evaluation/{precision}.json"),
+        speed="results/{model}/evaluation/speed.json",
+    output:
+        "results/{model}/evaluation/table.tsv",
+    log:
+        "logs/{model}/tabulate.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+    params:
+        code=code("tabulate"),
+    message:
+        "{wildcards.model}: putting the evaluation into one table"
+    shell:
+        "python -m workflow_scripts.tabulate"
+        " --scores {input.scores:q}"
+        " --speed {input.speed:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

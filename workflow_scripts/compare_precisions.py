@@ -1,0 +1,28 @@
+"""Compare the word error rates of every two precisions of an evaluation."""
+
+import argparse
+
+from transducer2ncnn import decoding, errors, files, recordings, scoring
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", required=True, help="checked")
+    parser.add_argument(
+        "--heard",
+        required=True,
+        action="append",
+        nargs="+",
+        metavar=("PRECISION", "SHARD"),
+        help="a precision and what sherpa-ncnn heard with it",
+    )
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    heard = {precision: decoding.read(shards) for precision, *shards in args.heard}
+    pairs = scoring.compare(recordings.read_checked(args.manifest), heard)
+    files.write_json(args.output, {"pairs": pairs})
+
+
+if __name__ == "__main__":
+    errors.run(main)

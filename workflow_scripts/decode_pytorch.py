@@ -1,0 +1,60 @@
+"""Decode one shard of an evaluation with the checkpoint, in PyTorch: the reference."""
+
+import argparse
+
+import numpy as np
+
+from transducer2ncnn import decoding, errors, recordings, search, tokens
+from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.staleness import code_digest
+from workflow_scripts import decoding_arguments
+
+CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "soundfile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--family", required=True)
+    decoding_arguments.add_shard(parser)
+    args = parser.parse_args()
+
+    how = decoding_arguments.decoding(args)
+    model_digest = decoding.digest([args.checkpoint, args.tokens])
+    cache = decoding.Cache(args.cache, args.family, model_digest, how, code_digest(*CODE))
+    mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
+    new = [u for u in mine if cache.get(u) is None]
+    who = f"PyTorch, shard {args.shard} of {args.shards}"
+    if new:
+        fill(cache, new, args, how, who)
+    decoding.write(args.output, cache, mine)
+    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
+
+
+def fill(
+    cache: decoding.Cache,
+    utterances: list[recordings.Utterance],
+    args: argparse.Namespace,
+    how: search.Decoding,
+    who: str,
+) -> None:
+    # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
+    import torch
+
+    from transducer2ncnn import model
+    from transducer2ncnn.pytorch import TorchTransducer
+
+    # How many threads share a sum changes how it rounds; shards use more cores.
+    torch.set_num_threads(1)
+    network, sizes = model.load(args.checkpoint, args.family)
+    symbols = tokens.read(args.tokens, sizes.vocab_size)
+    transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
+
+    def hear(samples: np.ndarray) -> decoding.Heard:
+        return decoding.heard(search.decode(transducer, samples, how), symbols)
+
+    decoding.fill(cache, utterances, hear, who)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,43 @@
+"""Decode one shard of an evaluation with sherpa-ncnn, on a model that is not delivered yet."""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from transducer2ncnn import decoding, delivery, errors, recordings, tokens
+from transducer2ncnn.families import described
+from transducer2ncnn.staleness import code_digest
+from workflow_scripts import decoding_arguments
+from workflow_scripts.arguments import add_ncnn_files, ncnn_files
+
+CODE = ("workflow_scripts/decode_sherpa_ncnn.py", "sherpa-ncnn", "soundfile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_ncnn_files(parser)
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
+    decoding_arguments.add_shard(parser)
+    args = parser.parse_args()
+
+    files, how = ncnn_files(args), decoding_arguments.decoding(args)
+    paths = [path for pair in files.values() for path in pair]
+    model_digest = decoding.digest([*paths, args.tokens])
+    cache = decoding.Cache(args.cache, model_digest, how, code_digest(*CODE))
+    mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
+    new = [u for u in mine if cache.get(u) is None]
+    who = f"{args.encoder[0].parent}, shard {args.shard} of {args.shards}"
+    if new:
+        description = json.loads(args.description.read_text())
+        _, sizes = described(description)
+        symbols = tokens.read(args.tokens, sizes.vocab_size)
+        with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
+            delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
+            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, who)
+    decoding.write(args.output, cache, mine)
+    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,25 @@
+"""Arguments of the scripts that decode an evaluation."""
+
+import argparse
+
+from transducer2ncnn.search import Decoding
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """What a job of a shared-out decoding needs to know."""
+    parser.add_argument("--manifest", required=True, help="checked")
+    parser.add_argument("--tokens", required=True)
+    add_decoding(parser)
+    parser.add_argument("--shard", required=True, type=int, help="from 1 on")
+    parser.add_argument("--shards", required=True, type=int)
+    parser.add_argument("--cache", required=True, help="folder of what was decoded before")
+    parser.add_argument("--output", required=True)
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--decoding", required=True, help="greedy_search or modified_beam_search")
+    parser.add_argument("--num-active-paths", type=int, default=1, help="of the latter")
+
+
+def decoding(args: argparse.Namespace) -> Decoding:
+    return Decoding(args.decoding, args.num_active_paths)

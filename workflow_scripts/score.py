@@ -1,0 +1,34 @@
+"""Score one precision of an evaluation against what was said and against PyTorch."""
+
+import argparse
+
+from transducer2ncnn import decoding, errors, files, recordings, scoring
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--manifest", required=True, help="checked")
+    parser.add_argument("--pytorch", required=True, nargs="+", help="what PyTorch heard")
+    parser.add_argument("--sherpa-ncnn", required=True, nargs="+", help="what sherpa-ncnn heard")
+    parser.add_argument("--decoding", required=True, help="how both searched")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    found = scoring.score(
+        recordings.read_checked(args.manifest),
+        decoding.read(args.pytorch),
+        decoding.read(args.sherpa_ncnn),
+    )
+    about = {"precision": args.precision, "decoding": args.decoding}
+    files.write_json(args.output, about | found)
+    wer, agreement = found["wer"], found["agreement"]
+    print(
+        f"{args.precision}: word error rate {wer['rate']:.2%} ({wer['low']:.2%} to "
+        f"{wer['high']:.2%}), PyTorch {found['pytorch']['wer']['rate']:.2%}; "
+        f"{agreement['same']} of {agreement['tokens']} tokens are PyTorch's"
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)

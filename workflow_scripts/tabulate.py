@@ -1,0 +1,23 @@
+"""Put an evaluation's figures into one table."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import comparison, errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scores", required=True, nargs="+", type=Path, help="one a precision")
+    parser.add_argument("--speed", required=True, type=Path)
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    scores = [json.loads(path.read_text()) for path in args.scores]
+    speed = json.loads(args.speed.read_text())
+    comparison.write(args.output, comparison.rows(scores, speed))
+
+
+if __name__ == "__main__":
+    errors.run(main)
