@@ -82,6 +82,8 @@ def artifacts_of(name):
                 wanted.append(f"results/{{model}}/ncnn/int8/{part}-scale-table.txt")
         wanted.append(f"results/{{model}}/verification/{precision}.json")
         wanted += delivered(precision)
+        if precision == "int8" and "int8" in parts_of(precision).values():
+            wanted.append("results/{model}/quantization.json")
         if model.test_wavs:
             wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
     return list(dict.fromkeys(expand(wanted, model=name)))
