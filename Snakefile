@@ -22,6 +22,7 @@ if CONFIG.precisions.int8:
     include: "rules/int8.smk"
 
 
+include: "rules/report.smk"
 include: "rules/folders.smk"
 
 

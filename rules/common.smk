@@ -1,5 +1,6 @@
 # The validated configuration, and what several rules need.
 
+import hashlib
 import json
 import re
 import shlex
@@ -82,11 +83,21 @@ def artifacts_of(name):
                 wanted.append(f"results/{{model}}/ncnn/int8/{part}-scale-table.txt")
         wanted.append(f"results/{{model}}/verification/{precision}.json")
         wanted += delivered(precision)
-        if precision == "int8" and "int8" in parts_of(precision).values():
-            wanted.append("results/{model}/quantization.json")
         if model.test_wavs:
             wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
+    for files in reported(name).values():
+        wanted += [files] if isinstance(files, str) else files
+    wanted.append("results/{model}/report.html")
     return list(dict.fromkeys(expand(wanted, model=name)))
+
+
+def reported(name):
+    """What a model's report is made of, by make_report's options; not all models have all."""
+    precisions = CONFIG.precisions_of(name)
+    files = {"verification": [f"results/{{model}}/verification/{p}.json" for p in precisions]}
+    if "int8" in precisions and "int8" in parts_of("int8").values():
+        files["quantization"] = "results/{model}/quantization.json"
+    return files
 
 
 def delivered(precision):

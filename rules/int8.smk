@@ -112,7 +112,12 @@ rule verify_int8:
             model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
         ),
     output:
-        "results/{model}/verification/int8.json",
+        report(
+            "results/{model}/verification/int8.json",
+            caption="../report/verification-int8.rst",
+            category="{model}",
+            labels={"result": "parity with fp32", "precision": "int8"},
+        ),
     log:
         "logs/{model}/verify-int8.log",
     conda:
@@ -159,7 +164,12 @@ rule measure_layers:
             model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
         ),
     output:
-        "results/{model}/quantization.json",
+        report(
+            "results/{model}/quantization.json",
+            caption="../report/quantization.rst",
+            category="{model}",
+            labels={"result": "quantization, layer by layer", "precision": "int8"},
+        ),
     log:
         "logs/{model}/measure_layers.log",
     conda:
@@ -210,7 +220,12 @@ use rule transcribe as transcribe_int8 with:
         wavs=lambda wildcards: model_of(wildcards).test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
-        "results/{model}/transcripts/int8.tsv",
+        report(
+            "results/{model}/transcripts/int8.tsv",
+            caption="../report/transcripts.rst",
+            category="{model}",
+            labels={"result": "transcripts", "precision": "int8"},
+        ),
     log:
         "logs/{model}/transcribe-int8.log",
     message:

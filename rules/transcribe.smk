@@ -12,7 +12,12 @@ rule transcribe:
         wavs=lambda wildcards: model_of(wildcards).test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
-        "results/{model}/transcripts/{precision}.tsv",
+        report(
+            "results/{model}/transcripts/{precision}.tsv",
+            caption="../report/transcripts.rst",
+            category="{model}",
+            labels={"result": "transcripts", "precision": "{precision}"},
+        ),
     log:
         "logs/{model}/transcribe-{precision}.log",
     conda:

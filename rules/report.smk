@@ -1,0 +1,78 @@
+# One page for a person, out of everything that was made of a model.
+
+#: For the workflow that lists its own rules.
+raw_config = json.dumps(config)
+
+
+def workflow_digest():
+    """Changes when a rule does."""
+    files = [Path(workflow.basedir, "Snakefile"), *Path(workflow.basedir, "rules").glob("*.smk")]
+    return digest(files)
+
+
+def digest(files):
+    return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()[:16]
+
+
+rule list_rules:
+    output:
+        "results/{model}/rules.json",
+    log:
+        "logs/{model}/list_rules.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=400,
+    params:
+        snakefile=workflow.main_snakefile,
+        # What rules a model needs follows from these; the configuration itself is not watched.
+        artifacts=lambda wildcards: artifacts_of(wildcards.model),
+        model=lambda wildcards: model_of(wildcards).model_dump_json(),
+        workflow=workflow_digest(),
+        code=code("list_rules"),
+    message:
+        "{wildcards.model}: listing the rules that make it"
+    shell:
+        "python -m workflow_scripts.list_rules"
+        " --snakefile {params.snakefile:q}"
+        " --config {raw_config:q}"
+        " --target results/{wildcards.model}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule make_report:
+    input:
+        unpack(lambda wildcards: reported(wildcards.model)),
+        description="results/{model}/model.json",
+        rules="results/{model}/rules.json",
+    output:
+        report(
+            "results/{model}/report.html",
+            caption="../report/report.rst",
+            category="{model}",
+            labels={"result": "report", "precision": "all"},
+        ),
+    log:
+        "logs/{model}/make_report.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        options=lambda wildcards, input: " ".join(
+            f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
+            for name, files in input.items()
+        ),
+        templates=digest(Path(workflow.basedir, "transducer2ncnn/report/templates").iterdir()),
+        code=code("make_report", "matplotlib", "jinja2"),
+    message:
+        "{wildcards.model}: making the report"
+    shell:
+        "python -m workflow_scripts.make_report"
+        " --model {wildcards.model:q}"
+        " {params.options}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
