@@ -12,7 +12,7 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 
 from transducer2ncnn import config as configuration
-from transducer2ncnn.environment import set_up_scripts
+from transducer2ncnn.environment import set_up_scripts, set_variable
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.layout import PARTS, file_name
 from transducer2ncnn.staleness import code_digest
@@ -43,6 +43,12 @@ def model_of(wildcards):
 def code(script, *distributions):
     """A rule's parameter that changes with the code behind the rule."""
     return code_digest(f"workflow_scripts/{script}.py", *distributions)
+
+
+def digest(*patterns):
+    """The same for files of the project that are not Python's."""
+    files = [f for pattern in patterns for f in sorted(Path(workflow.basedir).glob(pattern))]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 def pair(folder, part, precision):

@@ -1,17 +1,8 @@
 # One page for a person, out of everything that was made of a model.
 
-#: For the workflow that lists its own rules.
-raw_config = json.dumps(config)
-
-
-def workflow_digest():
-    """Changes when a rule does."""
-    files = [Path(workflow.basedir, "Snakefile"), *Path(workflow.basedir, "rules").glob("*.smk")]
-    return digest(files)
-
-
-def digest(files):
-    return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()[:16]
+# For list_rules, which asks another Snakemake. No parameter of it, so that a change in another
+# model's configuration does not make this one's report stale.
+set_variable("TRANSDUCER2NCNN_CONFIG", json.dumps(config))
 
 
 rule list_rules:
@@ -26,17 +17,17 @@ rule list_rules:
         mem_mb=400,
     params:
         snakefile=workflow.main_snakefile,
-        # What rules a model needs follows from these; the configuration itself is not watched.
+        # What follows from the configuration.
         artifacts=lambda wildcards: artifacts_of(wildcards.model),
         model=lambda wildcards: model_of(wildcards).model_dump_json(),
-        workflow=workflow_digest(),
+        workflow=digest("Snakefile", "rules/*.smk"),
         code=code("list_rules"),
     message:
         "{wildcards.model}: listing the rules that make it"
     shell:
         "python -m workflow_scripts.list_rules"
         " --snakefile {params.snakefile:q}"
-        " --config {raw_config:q}"
+        ' --config "$TRANSDUCER2NCNN_CONFIG"'
         " --target results/{wildcards.model}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -66,7 +57,7 @@ rule make_report:
             f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
             for name, files in input.items()
         ),
-        templates=digest(Path(workflow.basedir, "transducer2ncnn/report/templates").iterdir()),
+        templates=digest("transducer2ncnn/report/templates/*"),
         code=code("make_report", "matplotlib", "jinja2"),
     message:
         "{wildcards.model}: making the report"

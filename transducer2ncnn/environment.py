@@ -17,6 +17,11 @@ def set_up_scripts(root: str | Path) -> None:
     _prepend("PATH", str(Path(sys.executable).parent))
 
 
+def set_variable(name: str, value: str) -> None:
+    """Set an environment variable of the rules' commands, on every machine of a run."""
+    os.environ[name] = value
+
+
 def _prepend(variable: str, folder: str) -> None:
     folders = [f for f in os.environ.get(variable, "").split(os.pathsep) if f and f != folder]
     os.environ[variable] = os.pathsep.join([folder, *folders])
