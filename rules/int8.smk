@@ -115,8 +115,8 @@ rule verify_int8:
         report(
             "results/{model}/verification/int8.json",
             caption="../report/verification-int8.rst",
-            category="{model}",
-            labels={"result": "parity with fp32", "precision": "int8"},
+            category="Parity",
+            labels={"model": "{model}", "precision": "int8", "against": "fp32"},
         ),
     log:
         "logs/{model}/verify-int8.log",
@@ -167,8 +167,8 @@ rule measure_layers:
         report(
             "results/{model}/quantization.json",
             caption="../report/quantization.rst",
-            category="{model}",
-            labels={"result": "quantization, layer by layer", "precision": "int8"},
+            category="Quantization",
+            labels={"model": "{model}", "precision": "int8"},
         ),
     log:
         "logs/{model}/measure_layers.log",
@@ -223,8 +223,8 @@ use rule transcribe as transcribe_int8 with:
         report(
             "results/{model}/transcripts/int8.tsv",
             caption="../report/transcripts.rst",
-            category="{model}",
-            labels={"result": "transcripts", "precision": "int8"},
+            category="Transcripts",
+            labels={"model": "{model}", "precision": "int8"},
         ),
     log:
         "logs/{model}/transcribe-int8.log",

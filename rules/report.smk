@@ -42,8 +42,8 @@ rule make_report:
         report(
             "results/{model}/report.html",
             caption="../report/report.rst",
-            category="{model}",
-            labels={"result": "report", "precision": "all"},
+            category="Report",
+            labels={"model": "{model}"},
         ),
     log:
         "logs/{model}/make_report.log",

@@ -15,8 +15,8 @@ rule transcribe:
         report(
             "results/{model}/transcripts/{precision}.tsv",
             caption="../report/transcripts.rst",
-            category="{model}",
-            labels={"result": "transcripts", "precision": "{precision}"},
+            category="Transcripts",
+            labels={"model": "{model}", "precision": "{precision}"},
         ),
     log:
         "logs/{model}/transcribe-{precision}.log",

@@ -42,8 +42,8 @@ rule verify:
         report(
             "results/{model}/verification/{precision}.json",
             caption="../report/verification.rst",
-            category="{model}",
-            labels={"result": "parity with PyTorch", "precision": "{precision}"},
+            category="Parity",
+            labels={"model": "{model}", "precision": "{precision}", "against": "PyTorch"},
         ),
     log:
         "logs/{model}/verify-{precision}.log",
