@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,7 +42,7 @@ def rules() -> dict[str, Any]:
 
 
 def sha256(name: str) -> str:
-    return (name.encode().hex() * 64)[:64]
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def manifest() -> dict[str, Any]:

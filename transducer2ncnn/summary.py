@@ -10,7 +10,7 @@ from typing import Any
 
 
 def lines(results: Path) -> Iterator[str]:
-    """The delivered folders of all models: files, sizes, verification, transcripts."""
+    """The delivered folders of all models: files, sizes, verification, transcripts; reports."""
     for model in sorted(results.glob("*/")):
         for folder in sorted(model.glob("sherpa-ncnn/*/")):
             verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
@@ -21,6 +21,10 @@ def lines(results: Path) -> Iterator[str]:
                 figure = _figure(file.name, verification)
                 yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
             yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
+        report = model / "report.html"
+        if report.is_file():
+            yield ""
+            yield f"{report}    all of it as a page, for a browser"
     yield ""
 
 
