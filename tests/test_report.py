@@ -60,7 +60,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for x in evaluation["differences"]
     ]
     manifest = made_up.manifest()
-    manifest["source"] |= {"repo_id": HOSTILE, "averaging": {HOSTILE: HOSTILE}}
+    manifest["source"] |= {"repo_id": HOSTILE, "chosen": {HOSTILE: HOSTILE}}
     manifest["source"]["files"] = {HOSTILE: {"size": 1000, "sha256": HOSTILE}}
     manifest["config"] = {HOSTILE: [HOSTILE]}
     manifest["versions"] = {HOSTILE: HOSTILE}
@@ -136,7 +136,7 @@ def test_accuracy_and_speed_are_the_artifacts(report: Path) -> None:
     assert row[:7] == ["PyTorch", "1.25", "0.00 to 2.92", "2", "1", "0", "6.25"]
     assert ["fp32", "int8", "+1.25", "+0.45 to +2.25", "no"] in reader.rows["accuracy"]
     assert rows_of(reader, "speed", "int8") == [
-        ["int8", "0.014", "0.013 to 0.016", "139", "129 to 156", "48", "45 to 54", "0.04"]
+        ["int8", "0.014", "0.013 to 0.016", "1.14", "1.06 to 1.28", "48", "45 to 54", "0.04"]
     ]
     assert "Model 8488" in reader.text["speed"]
 
@@ -208,6 +208,7 @@ def test_utterances_can_be_listened_to(report: Path) -> None:
         ("a c", "a b c", [("same", "a"), ("wrong", "b"), ("same", "c")]),
         ("a b c", "x c", [("wrong", "x"), ("missing", "b"), ("same", "c")]),
         ("a b", "", [("missing", "a b")]),
+        ("A b", "a B", [("same", "a B")]),
         ("", "", []),
     ],
 )
@@ -224,6 +225,11 @@ def test_numbers_for_people() -> None:
     assert page.number(1234.56) == "1,235"
     assert page.number(0.99972) == "0.9997"
     assert page.number(0) == "0.000"
+    assert page.settings({"a": {"b": [1, 2], "c": {}}, "d": list(range(9))}) == [
+        ("a.b", "1, 2"),
+        ("a.c", "none"),
+        ("d", "0, 1, 2, 3, 4, 5 and 3 more"),
+    ]
     assert page.listed(["fp32"]) == "fp32"
     assert page.listed(["fp32", "fp16", "int8"]) == "fp32, fp16 and int8"
 
@@ -237,6 +243,14 @@ def test_what_is_not_there_is_left_out_with_a_word_on_how_to_get_it(bare: Path) 
     assert "models.digits.calibration_wavs" in text["quantization"]
     assert "not evaluated" in text["glance"]
     assert read(bare).rows["parity"]
+
+
+def test_a_model_that_hears_nothing_has_no_latency(tmp_path: Path) -> None:
+    speed = made_up.speed()
+    for figures in speed["precisions"].values():
+        figures["first_token_latency"] = None
+    report = make(tmp_path, changes={"evaluation/speed.json": speed})
+    assert rows_of(read(report), "speed", "fp32")[0][3:5] == ["–", "–"]
 
 
 def test_nothing_in_it_comes_from_elsewhere(report: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 from conftest import GOLDEN, ROOT
 
 #: What of the project a run needs.
-SOURCES = ("Snakefile", "rules", "workflow_scripts", "transducer2ncnn", "envs", "profiles")
+SOURCES = "Snakefile rules workflow_scripts transducer2ncnn envs profiles report".split()  # noqa: SIM905
 
 Config = dict
 
@@ -84,7 +84,7 @@ class Workflow:
     def files(self) -> dict[str, bytes]:
         """The exported files, by path."""
         results = self.work / "results"
-        kinds = (".param", ".bin", ".txt", ".tsv", ".json")
+        kinds = (".param", ".bin", ".txt", ".tsv", ".json", ".html")
         found = (f for f in results.rglob("*") if f.suffix in kinds)
         return {str(f.relative_to(results)): f.read_bytes() for f in found}
 
@@ -107,11 +107,13 @@ def of(precision: str, *models: str) -> set[str]:
             f"{model}: comparing {precision}{where} with {against}",
             f"{model}: putting together results/{model}/sherpa-ncnn/{precision}",
             f"{model}: transcribing with {precision}",
+            f"{model}: making the report",
         )
     }
 
 
-QUANTIZING = {f"projection: quantizing the {part}" for part in ("encoder", "joiner")}
+MEASURING = "projection: measuring what int8 does to each layer"
+QUANTIZING = {f"projection: quantizing the {part}" for part in ("encoder", "joiner")} | {MEASURING}
 CHOOSING = {f"projection: choosing the {part}'s scales" for part in ("encoder", "joiner")}
 
 

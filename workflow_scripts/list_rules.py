@@ -21,9 +21,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
         config = Path(folder, "config.json")
         config.write_text(args.config, encoding="utf-8")
-        # Without profiles, which say how to run jobs, and without the lock of the run around it.
+        # Like a job of the run around it, which has found out and locked what there is.
         command = ["snakemake", "--snakefile", args.snakefile, "--configfile", str(config)]
-        command += ["--profile", "none", "--workflow-profile", "none", "--nolock"]
+        command += ["--mode", "subprocess", "--nolock"]
+        command += ["--profile", "none", "--workflow-profile", "none"]
         command += ["--rulegraph", "dot", "--", args.target]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

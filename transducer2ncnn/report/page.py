@@ -14,10 +14,13 @@ from markupsafe import Markup
 
 from transducer2ncnn.layout import PARTS
 from transducer2ncnn.report import figures
-from transducer2ncnn.report.artifacts import Artifacts, Json
+from transducer2ncnn.report.artifacts import PRECISIONS, Artifacts, Json
 from transducer2ncnn.report.figures import Bar
 
 MINUS, NO_BREAK_SPACE = "−", "\u00a0"
+
+#: Values of a setting that are shown, at most.
+LISTED = 6
 
 
 def render(artifacts: Artifacts, folder: str | Path) -> str:
@@ -56,6 +59,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         cards=_cards(artifacts, precisions),
         verdict=_verdict(artifacts),
         checkpoint=_checkpoint(artifacts.manifest),
+        origin=_origin(artifacts.manifest),
         folders=_folders(artifacts.manifest),
         systems=_systems(artifacts),
         differences=_differences(artifacts, Path(folder)),
@@ -141,14 +145,22 @@ def _checkpoint(manifest: Json | None) -> Json | None:
     return {"path": path, **checkpoints[path]}
 
 
+def _origin(manifest: Json | None) -> list[tuple[str, str]]:
+    """What the source's record says of it besides its files."""
+    source = (manifest or {"source": {}})["source"]
+    return settings({key: value for key, value in source.items() if key != "files"})
+
+
 def _folders(manifest: Json | None) -> dict[str, list[Json]]:
-    """The delivered files by precision: name, part, size and sha256."""
+    """The delivered files by precision, part by part: name, part, size and sha256."""
     folders: dict[str, list[Json]] = {}
     for path, file in (manifest or {"delivered": {}})["delivered"].items():
         precision, name = Path(path).parts[-2:]
         part = next((part for part in PARTS if name.startswith(part)), "tokens")
         folders.setdefault(precision, []).append({"name": name, "part": part, **file})
-    return folders
+    for files in folders.values():
+        files.sort(key=lambda file: [*PARTS, "tokens"].index(file["part"]))
+    return {precision: folders[precision] for precision in PRECISIONS if precision in folders}
 
 
 def _total(files: list[Json]) -> int:
@@ -241,7 +253,9 @@ def compare_words(reference: str, heard: str) -> list[tuple[str, str]]:
     """What was heard, run by run of words: ("same", …), ("wrong", …), or ("missing", …), which is
     of the reference."""
     said, words = reference.split(), heard.split()
-    matcher = difflib.SequenceMatcher(None, said, words, autojunk=False)
+    # In the evaluation, case makes no difference either.
+    folded = ([word.casefold() for word in side] for side in (said, words))
+    matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
     runs = []
     for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":
@@ -292,17 +306,19 @@ def _plots(artifacts: Artifacts) -> dict[str, str]:
             plots[kind] = figures.intervals(kind, bars, title, factor=100)
     if artifacts.speed:
         measured = artifacts.speed["precisions"]
-        for key, title, factor, digits in (
-            ("real_time_factor", "real-time factor", 1, 3),
-            ("first_token_latency", "first-token latency, ms", 1000, 0),
-            ("peak_memory_mb", "peak memory, MB", 1, 0),
+        for key, title, digits in (
+            ("real_time_factor", "real-time factor", 3),
+            ("first_token_latency", "first-token latency, s", 2),
+            ("peak_memory_mb", "peak memory, MB", 0),
         ):
             bars = [
                 Bar(p, *(measured[p][key][k] for k in ("median", "min", "max")))
                 for p in artifacts.verification
-                if p in measured
+                # Where nothing was heard, there is no latency.
+                if p in measured and measured[p][key]
             ]
-            plots[key] = figures.intervals(key, bars, title, factor, digits)
+            if bars:
+                plots[key] = figures.intervals(key, bars, title, digits=digits)
     if artifacts.quantization and artifacts.quantization["layers"]:
         plots["layers"] = figures.layer_errors("layers", artifacts.quantization["layers"])
     return plots
@@ -325,5 +341,8 @@ def settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
             for row in settings(value, f"{prefix}.{key}" if prefix else str(key))
         ]
     if isinstance(values, list):
-        return [(prefix, ", ".join(map(str, values)) or "none")]
+        shown = ", ".join(map(str, values[:LISTED]))
+        if len(values) > LISTED:
+            shown += f" and {len(values) - LISTED} more"
+        return [(prefix, shown or "none")]
     return [(prefix, "none" if values in (None, {}) else str(values))]
