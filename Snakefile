@@ -9,12 +9,14 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/source.smk"
 include: "rules/inspect.smk"
 include: "rules/trace.smk"
 include: "rules/convert.smk"
 include: "rules/verify.smk"
 include: "rules/deliver.smk"
 include: "rules/transcribe.smk"
+include: "rules/manifest.smk"
 
 
 if CONFIG.precisions.int8:
@@ -29,6 +31,11 @@ include: "rules/folders.smk"
 rule all:
     default_target: True
     input:
-        [artifact for name in CONFIG.models for artifact in artifacts_of(name)],
+        [
+            artifact
+            for name, model in CONFIG.models.items()
+            if not model.on_request
+            for artifact in artifacts_of(name)
+        ],
     message:
         "everything that the configuration asks for is there"

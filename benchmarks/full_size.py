@@ -46,8 +46,8 @@ models:
 """
 
 
-def write_random_checkpoint(path: Path, sizes: LstmSizes) -> None:
-    """An icefall checkpoint with random weights, every one of them scaled."""
+def random_state(sizes: LstmSizes) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors with random weights, every one of them scaled."""
     torch.manual_seed(0)
     state = {}
     for name, tensor in LstmTransducer(sizes).state_dict().items():
@@ -58,7 +58,12 @@ def write_random_checkpoint(path: Path, sizes: LstmSizes) -> None:
         embedding = name.endswith("embedding.weight")
         state[name] = tensor / scale.exp()
         state[name.replace("weight", "scale") if embedding else name + "_scale"] = scale
-    torch.save({"model": state}, path)
+    return state
+
+
+def write_random_checkpoint(path: Path, sizes: LstmSizes) -> None:
+    """An icefall checkpoint as they are published."""
+    torch.save({"model": random_state(sizes)}, path)
 
 
 def write_tokens(path: Path, vocab_size: int) -> None:

@@ -1,10 +1,13 @@
 # The validated configuration, and what several rules need.
 
+import functools
 import hashlib
 import json
 import re
 import shlex
 import sys
+import urllib.parse
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -12,6 +15,7 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 
 from transducer2ncnn import config as configuration
+from transducer2ncnn import manifest
 from transducer2ncnn.environment import set_up_scripts, set_variable
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.layout import PARTS, file_name
@@ -21,11 +25,13 @@ set_up_scripts(workflow.basedir)
 
 try:
     CONFIG = configuration.parse(config)
-    for stating in filter(lambda model: model.sizes, CONFIG.models.values()):
-        # Seldom, so that other runs need not wait for torch.
-        from transducer2ncnn.model import describe
+    for stating in CONFIG.models.values():
+        # What is on the Hub is checked when it has arrived.
+        if stating.sizes and stating.source != "huggingface":
+            # Seldom, so that other runs need not wait for torch.
+            from transducer2ncnn.model import check_stated
 
-        describe(stating.checkpoint, stating.family, stating.sizes)
+            check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
 except UserError as e:
     raise WorkflowError(str(e)) from None
 
@@ -66,8 +72,94 @@ def sherpa(part, precision="{precision}", folder="{precision}"):
     return pair(f"results/{{model}}/sherpa-ncnn/{folder}", part, precision)
 
 
+def told(function):
+    """Let an input function's UserError end the run with its message, and no traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        try:
+            return function(*args)
+        except UserError as e:
+            sys.exit(f"error: {e}")
+
+    return wrapper
+
+
+@functools.cache
+@told
+def snapshot(name):
+    """What there is on the Hub of a model, found out once and only if something hangs on it."""
+    from transducer2ncnn import hub
+
+    model = CONFIG.models[name]
+    revision = urllib.parse.quote(f"{model.repo_id}@{model.revision}", safe="")
+    record = Path(".snakemake", "hub", f"{revision}.json")
+    # A job goes by what the run that it is part of found: all see the same commit, and only the
+    # run itself needs the network.
+    found = None if workflow.is_main_process else hub.recorded(record)
+    return found or hub.resolve(model.repo_id, model.revision, record)
+
+
+@told
+def on_hub(name, key):
+    """The files on the Hub that a key of a model names."""
+    named, where = getattr(CONFIG.models[name], key), f"models.{name}.{key}"
+    if isinstance(named, str):
+        return [snapshot(name).file(named, where)]
+    return snapshot(name).matching(named or [], where)
+
+
+def files_of(name, key):
+    """The same as files here, and for other models what the key names."""
+    model = CONFIG.models[name]
+    if model.source == "huggingface":
+        return [f"results/{name}/hub/{file.path}" for file in on_hub(name, key)]
+    named = getattr(model, key) or []
+    return [named] if isinstance(named, str) else named
+
+
+def checkpoints_of(name):
+    """The checkpoints that a model is made of."""
+    model = CONFIG.models[name]
+    if model.source == "huggingface":
+        return files_of(name, "checkpoint")
+    return [str(path) for path in model.checkpoints()]
+
+
+def averages(name):
+    model = CONFIG.models[name]
+    return model.source == "exp_dir" and model.choice().averages
+
+
+def checkpoint(wildcards):
+    """The one checkpoint that a model is read from."""
+    if averages(wildcards.model):
+        return f"results/{wildcards.model}/averaged.pt"
+    return checkpoints_of(wildcards.model)[0]
+
+
 def checkpoint_mb(wildcards):
-    return Path(model_of(wildcards).checkpoint).stat().st_size / 1e6
+    """Its size; of an average, that of what it is made of, which is larger."""
+    name = wildcards.model
+    if CONFIG.models[name].source == "huggingface":
+        return on_hub(name, "checkpoint")[0].size / 1e6
+    return max(Path(path).stat().st_size for path in checkpoints_of(name)) / 1e6
+
+
+def test_wavs(wildcards):
+    return files_of(wildcards.model, "test_wavs")
+
+
+def vocabulary(wildcards):
+    """What the vocabulary is read from: tokens, bpe_model or both."""
+    found = {key: files_of(wildcards.model, key) for key in ("tokens", "bpe_model")}
+    return {key: files[0] for key, files in found.items() if files}
+
+
+def only(predicate):
+    """A constraint for a rule that makes sense for some models only."""
+    names = [name for name in CONFIG.models if predicate(name)]
+    return "|".join(map(re.escape, names)) or "(?!)"  # which matches nothing
 
 
 def parts_of(precision):
@@ -100,7 +192,8 @@ def artifacts_of(name):
 def reported(name):
     """What a model's report is made of, by make_report's options; not all models have all."""
     precisions = CONFIG.precisions_of(name)
-    files = {"verification": [f"results/{{model}}/verification/{p}.json" for p in precisions]}
+    files = {"manifest": "results/{model}/manifest.json"}
+    files["verification"] = [f"results/{{model}}/verification/{p}.json" for p in precisions]
     if "int8" in precisions and "int8" in parts_of("int8").values():
         files["quantization"] = "results/{model}/quantization.json"
     return files
@@ -112,6 +205,30 @@ def delivered(precision):
         f for part, stored in parts_of(precision).items() for f in sherpa(part, stored, precision)
     ]
     return [*files, f"results/{{model}}/sherpa-ncnn/{precision}/tokens.txt"]
+
+
+def all_delivered(name):
+    """The same for all precisions of a model."""
+    precisions = CONFIG.precisions_of(name)
+    return expand([f for precision in precisions for f in delivered(precision)], model=name)
+
+
+def source_of(name):
+    """Where a model comes from, for its manifest."""
+    model = CONFIG.models[name]
+    source = {"kind": model.source}
+    if model.source == "huggingface":
+        source |= {"repo_id": model.repo_id, "revision": model.revision}
+        source["commit"] = snapshot(name).commit
+    if model.source == "exp_dir":
+        keys = {"exp_dir", "epoch", "iter", "avg", "use_averaged_model"}
+        source["chosen"] = model.model_dump(include=keys, exclude_none=True)
+    return source
+
+
+def configuration_of(name):
+    """What of the configuration a model was made with."""
+    return {"model": CONFIG.models[name].model_dump()} | CONFIG.model_dump(exclude={"models"})
 
 
 def folders():

@@ -8,7 +8,7 @@ rule deliver:
         joiner=plain("joiner"),
         verification="results/{model}/verification/{precision}.json",
         description="results/{model}/model.json",
-        tokens=lambda wildcards: model_of(wildcards).tokens,
+        tokens="results/{model}/tokens.txt",
     output:
         [sherpa(part) for part in PARTS],
         tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",

@@ -1,10 +1,9 @@
-# What a checkpoint is: its sizes and its number of parameters.
+# What a checkpoint is: its sizes, its number of parameters, and the vocabulary that goes with it.
 
 
 rule inspect_checkpoint:
     input:
-        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
-        tokens=lambda wildcards: model_of(wildcards).tokens,
+        checkpoint=checkpoint,
     output:
         "results/{model}/model.json",
     log:
@@ -23,8 +22,35 @@ rule inspect_checkpoint:
     shell:
         "python -m workflow_scripts.inspect_checkpoint"
         " --checkpoint {input.checkpoint:q}"
-        " --tokens {input.tokens:q}"
         " --family {params.family:q}"
         " --sizes {params.sizes:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+rule make_tokens:
+    input:
+        unpack(vocabulary),
+        description="results/{model}/model.json",
+    output:
+        "results/{model}/tokens.txt",
+    log:
+        "logs/{model}/make_tokens.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+    params:
+        given=lambda wildcards: " ".join(
+            f"--{key} {shlex.quote(path)}" for key, path in vocabulary(wildcards).items()
+        ),
+        code=code("make_tokens", "sentencepiece"),
+    message:
+        "{wildcards.model}: checking its tokens"
+    shell:
+        "python -m workflow_scripts.make_tokens"
+        " {params.given}"
+        " --description {input.description:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

@@ -3,7 +3,7 @@
 
 rule observe:
     input:
-        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        checkpoint=checkpoint,
         description="results/{model}/model.json",
         wavs=lambda wildcards: model_of(wildcards).calibration_wavs,
     output:
@@ -108,9 +108,7 @@ rule verify_int8:
         **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: (
-            model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
-        ),
+        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
     output:
         report(
             "results/{model}/verification/int8.json",
@@ -160,9 +158,7 @@ rule measure_layers:
         observed=observed_shards if {"encoder", "joiner"} & {*quantized_parts} else [],
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: (
-            model_of(wildcards).test_wavs or model_of(wildcards).calibration_wavs
-        ),
+        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
     output:
         report(
             "results/{model}/quantization.json",
@@ -203,7 +199,7 @@ use rule deliver as deliver_int8 with:
         **int8_parts,
         verification="results/{model}/verification/int8.json",
         description="results/{model}/model.json",
-        tokens=lambda wildcards: model_of(wildcards).tokens,
+        tokens="results/{model}/tokens.txt",
     output:
         [sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
         tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
@@ -217,7 +213,7 @@ use rule transcribe as transcribe_int8 with:
         sherpa=[sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
         tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: model_of(wildcards).test_wavs,
+        wavs=test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
         report(

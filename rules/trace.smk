@@ -3,7 +3,7 @@
 
 rule trace:
     input:
-        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        checkpoint=checkpoint,
         description="results/{model}/model.json",
     output:
         "results/{model}/torchscript/{part}_jit_trace-pnnx.pt",

@@ -9,7 +9,7 @@ rule transcribe:
         decoder=plain("decoder"),
         joiner=plain("joiner"),
         description="results/{model}/model.json",
-        wavs=lambda wildcards: model_of(wildcards).test_wavs,
+        wavs=test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
         report(

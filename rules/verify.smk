@@ -3,7 +3,7 @@
 
 rule make_reference:
     input:
-        checkpoint=lambda wildcards: model_of(wildcards).checkpoint,
+        checkpoint=checkpoint,
         description="results/{model}/model.json",
     output:
         "results/{model}/verification/reference.npz",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,23 @@ def export(network: torch.nn.Module, sizes: Any, folder: Path) -> None:
         for precision in ("fp32", "fp16"):
             param, bin_ = layout.ncnn_files(folder / precision)[part]
             convert.convert(traced, param, bin_, fp16=precision == "fp16")
+
+
+def check_computes(network: torch.nn.Module, expected: Mapping[str, np.ndarray]) -> None:
+    """Check a model against what the recipe's own modules computed, to 1e-5."""
+    golden = {k: torch.from_numpy(v) for k, v in expected.items()}
+    lengths = {int(k.split("_")[1][1:]) for k in golden if k.startswith("encoder_T")}
+    assert lengths
+    for t in lengths:
+        x, h, c = (golden[f"encoder_T{t}_{k}"] for k in ("x", "h0", "c0"))
+        outputs = network.encoder(x, torch.tensor([float(t)]), h, c)
+        for output, name in zip(outputs, ("encoder_out", "lengths", "h1", "c1"), strict=True):
+            wanted = golden[f"encoder_T{t}_{name}"].float()
+            torch.testing.assert_close(output, wanted, rtol=0, atol=1e-5)
+    decoder_out = network.decoder(golden["decoder_y"].long())
+    torch.testing.assert_close(decoder_out, golden["decoder_out"], rtol=0, atol=1e-5)
+    logit = network.joiner(golden["joiner_encoder_out"], golden["joiner_decoder_out"])
+    torch.testing.assert_close(logit, golden["joiner_logit"], rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="session", params=GOLDEN_MODELS)

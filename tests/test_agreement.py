@@ -20,7 +20,7 @@ def files(encoder: str, joiner: str) -> Files:
 
 @pytest.fixture(scope="module")
 def description() -> dict:
-    return model.describe(INT8 / "pretrained.pt", "lstm", {})
+    return model.describe(INT8 / "pretrained.pt", "lstm")
 
 
 @pytest.fixture(scope="module")

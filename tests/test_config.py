@@ -16,6 +16,9 @@ from transducer2ncnn.errors import UserError
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wavs").mkdir()
+    (tmp_path / "exp").mkdir()
+    for name in ("exp/epoch-1.pt", "exp/epoch-2.pt"):
+        (tmp_path / name).touch()
     for name in ("x.pt", "tokens.txt", "texts.tsv", "empty.txt", "wavs/b.wav", "wavs/a.wav"):
         (tmp_path / name).touch()
 
@@ -24,11 +27,29 @@ def minimal(**model: Any) -> dict[str, Any]:
     return {"models": {"m": {"checkpoint": "x.pt", "tokens": "tokens.txt"} | model}}
 
 
+def exp_dir(**model: Any) -> dict[str, Any]:
+    keys = {"source": "exp_dir", "exp_dir": "exp", "tokens": "tokens.txt"}
+    return {"models": {"m": keys | model}}
+
+
+def hub(**model: Any) -> dict[str, Any]:
+    keys = {"repo_id": "a/b", "checkpoint": "exp/x.pt", "tokens": "tokens.txt"}
+    return {"models": {"m": {"source": "huggingface"} | keys | model}}
+
+
 def test_defaults() -> None:
     parsed = config.parse(minimal())
     assert parsed.precisions_of("m") == ["fp32", "fp16"]
     assert parsed.models["m"].family == "lstm"
     assert parsed.models["m"].test_wavs == []
+
+
+def test_each_source_has_its_keys() -> None:
+    trained = config.parse(exp_dir(epoch=2, avg=2)).models["m"]
+    assert [path.name for path in trained.checkpoints()] == ["epoch-1.pt", "epoch-2.pt"]
+    # What is in a repository is not looked for here.
+    remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
+    assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
 
 
 def test_a_model_may_choose_its_precisions_and_wavs() -> None:
@@ -66,6 +87,23 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         ({"models": {"a/b": minimal()["models"]["m"]}}, "'a/b' cannot name a model"),
         ({"models": [1]}, "models: .*dict"),
         (minimal() | {"precisions": {}}, "precisions: empty"),
+        (minimal(tokens=None), "models.m.tokens: missing. Expected the model's tokens.txt, or in"),
+        (minimal(source="git"), "models.m.source: expected one of file, exp_dir, huggingface; f"),
+        (minimal(source=["file"]), r"models.m.source: expected one of .*found \['file'\]"),
+        ({"models": {"m": "x.pt"}}, "models.m: .*dictionary.*found 'x.pt'"),
+        (minimal(repo_id="a/b"), "models.m.repo_id: unknown key. .*Known here: family"),
+        (exp_dir(), "models.m: expected one of `epoch` and `iter`; found neither"),
+        (exp_dir(epoch=1, iter=1), "models.m: expected one of `epoch` and `iter`; found both"),
+        (exp_dir(epoch=3), "models.m.epoch: exp has no epoch-3.pt. There: epoch-1.pt, epoch-2.pt"),
+        (exp_dir(iter=9), "models.m.iter: exp has 0 of the 1 checkpoints"),
+        (exp_dir(epoch=0), "models.m.epoch: .*greater than or equal to 1"),
+        (exp_dir(epoch=1, exp_dir="nowhere"), "models.m.exp_dir: there is no folder 'nowhere'"),
+        (exp_dir(epoch=1, use_averaged_model=1), "models.m.use_averaged_model: .*boolean; found 1"),
+        (hub(repo_id="x"), "models.m.repo_id: expected <owner>/<name>.*found 'x'"),
+        (hub(repo_id="../../x"), "models.m.repo_id: expected <owner>/<name>"),
+        (hub(checkpoint="/x.pt"), "models.m.checkpoint: expected a path in the repository"),
+        (hub(tokens="../x"), "models.m.tokens: expected a path in the repository"),
+        (hub(test_wavs=["a/../*.wav"]), "models.m.test_wavs.0: expected a path in the repository"),
         (minimal() | {"precisions": {"int4": {}}}, "precisions.int4: unknown key. Did you mean"),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
@@ -117,7 +155,8 @@ def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
 
 def test_the_readme_explains_every_key() -> None:
     readme = (ROOT / "README.md").read_text()
-    keys = fields(config.Model, "models.<name>.") + fields(config.Int8, "precisions.int8.")
+    keys = [key for kind in config.SOURCES.values() for key in fields(kind, "models.<name>.")]
+    keys += fields(config.Int8, "precisions.int8.")
     keys += fields(config.Verification, "verification.")
     keys += fields(config.Transcription, "transcription.")
     for key in keys:

@@ -109,7 +109,7 @@ def golden_int8(tmp_path: Path) -> dict[str, dict[str, tuple[Path, Path]]]:
 
 
 def test_parts_of_several_precisions_in_one_folder(golden_int8: dict, tmp_path: Path) -> None:
-    description = model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm", {})
+    description = model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm")
     wavs = sorted((GOLDEN / "int8" / "wavs").glob("*.wav"))[:2]
     recordings = {wav.name: audio.read(wav) for wav in wavs}
     for encoder, joiner in (("int8", "int8"), ("int8", "fp32"), ("fp32", "int8")):
@@ -147,29 +147,3 @@ def test_what_it_cannot_use_is_not_delivered(
             tmp_path / "sherpa",
         )
     assert not (tmp_path / "sherpa").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<blk> 0\nA 1\n", "holds 2 tokens .* has 3"),
-        ("<blk> 0\nA 2\nB 3\n", "ids 0 to 2"),
-        ("<blk> 0\nA 1\nB 1\n", "line 3: id 1 is given to 'B' and, before, to 'A'"),
-        ("<blk> 0\nA\nB 2\n", "line 2: expected"),
-    ],
-)
-def test_tokens_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "tokens.txt").write_text(text)
-    with pytest.raises(UserError, match=message):
-        tokens.read(tmp_path / "tokens.txt", 3)
-
-
-def test_tokens_to_text() -> None:
-    symbols = ["<blk>", "▁NI", "NE", "▁TWO"]
-    assert tokens.to_text([1, 2, 3], symbols) == "NINE TWO"
-
-
-def test_described_models_survive_the_way_through_a_file() -> None:
-    path = GOLDEN / "checkpoint-projection" / "pretrained.pt"
-    description = model.describe(path, "lstm", {})
-    assert description["sizes"]["encoder_dim"] == 32

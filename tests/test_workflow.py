@@ -3,90 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
+import json
 import re
-import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-import yaml
-from conftest import GOLDEN, ROOT
-
-#: What of the project a run needs.
-SOURCES = "Snakefile rules workflow_scripts transducer2ncnn envs profiles report".split()  # noqa: SIM905
-
-Config = dict
-
-
-class Workflow:
-    """A copy of the project and a folder to run it in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.project, self.work = folder / "project", folder / "work"
-        for name in SOURCES:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            self.project.mkdir(exist_ok=True)
-            copy(ROOT / name, self.project / name)
-        (self.work / "wavs").mkdir(parents=True)
-        rng = np.random.default_rng(0)
-        for name in ("a", "b"):
-            noise = rng.standard_normal(12000) * 0.1
-            soundfile.write(self.work / "wavs" / f"{name}.wav", noise, 16000)
-        for name in ("projection", "no-projection"):
-            shutil.copytree(GOLDEN / f"checkpoint-{name}", self.work / name)
-
-    def config(self) -> Config:
-        models = {
-            name: {
-                "checkpoint": f"{name}/pretrained.pt",
-                "tokens": f"{name}/tokens.txt",
-                "test_wavs": "wavs/*.wav",
-            }
-            for name in ("projection", "no-projection")
-        }
-        models["projection"]["calibration_wavs"] = "wavs"
-        return {
-            "models": models,
-            "precisions": {
-                "fp32": {"tolerance": 1e-4},
-                "fp16": {"tolerance": 2e-2},
-                # These models are random: what is best among equals hangs on little.
-                "int8": {"min_agreement": 0.1},
-            },
-            "verification": {"lengths": [9, 30], "segments": 10},
-        }
-
-    def snakemake(self, config: Config, *arguments: str) -> subprocess.CompletedProcess:
-        (self.work / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "-s", self.project / "Snakefile"]
-        # Nothing of this checkout may reach the run: it is the copy that is under test.
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        return subprocess.run(
-            [*command, *arguments], cwd=self.work, env=environment, capture_output=True, text=True
-        )
-
-    def run(self, config: Config, *arguments: str, cores: int = 2) -> str:
-        done = self.snakemake(config, "--cores", str(cores), *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def planned(self, config: Config, *arguments: str) -> set[str]:
-        """The messages of the jobs that a run would start."""
-        done = self.snakemake(config, "-n", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        messages = re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, re.MULTILINE)
-        return {m for m in messages if not m.startswith("everything")}
-
-    def files(self) -> dict[str, bytes]:
-        """The exported files, by path."""
-        results = self.work / "results"
-        kinds = (".param", ".bin", ".txt", ".tsv", ".json", ".html")
-        found = (f for f in results.rglob("*") if f.suffix in kinds)
-        return {str(f.relative_to(results)): f.read_bytes() for f in found}
+from conftest import ROOT
+from workflow import Config, Workflow
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +33,12 @@ def of(precision: str, *models: str) -> set[str]:
             f"{model}: comparing {precision}{where} with {against}",
             f"{model}: putting together results/{model}/sherpa-ncnn/{precision}",
             f"{model}: transcribing with {precision}",
-            f"{model}: making the report",
         )
     }
 
 
-MEASURING = "projection: measuring what int8 does to each layer"
-QUANTIZING = {f"projection: quantizing the {part}" for part in ("encoder", "joiner")} | {MEASURING}
+MEASURING = {"projection: measuring what int8 does to each layer"}
+QUANTIZING = MEASURING | {f"projection: quantizing the {part}" for part in ("encoder", "joiner")}
 CHOOSING = {f"projection: choosing the {part}'s scales" for part in ("encoder", "joiner")}
 
 
@@ -141,12 +66,66 @@ def test_it_makes_every_artifact(finished: Workflow) -> None:
     assert "projection/sherpa-ncnn/int8/decoder_jit_trace-pnnx.ncnn.bin" in made
     assert "projection/verification/int8.json" in made
     assert "projection/transcripts/int8.tsv" in made
+    assert "projection/quantization.json" in made
     assert not any(name.startswith("no-projection") and "int8" in name for name in made)
+    assert "no-projection/quantization.json" not in made
+    assert {"projection/report.html", "no-projection/report.html"} <= made
     assert not list((finished.work / "results").rglob(".*"))  # nothing partial
 
 
 def test_a_second_run_does_nothing(finished: Workflow) -> None:
     assert "Nothing to be done" in finished.run(finished.config())
+
+
+def test_the_rules_of_each_model_are_snakemakes(finished: Workflow) -> None:
+    def rules(model: str) -> tuple[set[str], set[tuple[str, str]]]:
+        found = json.loads((finished.work / f"results/{model}/rules.json").read_text())
+        return set(found["rules"]), {(a, b) for a, b in found["edges"]}
+
+    for model in ("projection", "no-projection"):
+        done = finished.snakemake(
+            finished.config(), "--rulegraph", "mermaid-js", f"results/{model}"
+        )
+        names = dict(re.findall(r"(id\d+)\[(.*?)\]", done.stdout))
+        arrows = re.findall(r"(id\d+) --> (id\d+)", done.stdout)
+        nodes, edges = rules(model)
+        assert nodes == {name for name in names.values() if "/" not in name}
+        assert edges == {(names[a], names[b]) for a, b in arrows if "/" not in names[b]}
+        assert ("make_reference", "verify") in edges
+    assert ("quantize", "measure_layers") in rules("projection")[1]
+    assert "quantize" not in rules("no-projection")[0]
+
+
+def test_the_report_is_made_again_for_what_it_shows(finished: Workflow) -> None:
+    def reports(config: Config) -> set[str]:
+        done = finished.snakemake(config, "-n")
+        return set(re.findall(r"^Job \d+: (.*): making the report$", done.stdout, re.MULTILINE))
+
+    template = finished.project / "transducer2ncnn/report/templates/style.css"
+    style = template.read_text()
+    try:
+        assert reports(finished.config()) == set()
+        template.write_text(style + "p { color: black; }\n")
+        assert reports(finished.config()) == {"projection", "no-projection"}
+    finally:
+        template.write_text(style)
+    config = finished.config()
+    config["models"]["projection"]["test_wavs"] = "wavs/a.wav"
+    assert reports(config) == {"projection"}
+
+
+def test_snakemakes_own_report_holds_it(finished: Workflow, tmp_path: Path) -> None:
+    path = tmp_path / "report.zip"
+    done = finished.snakemake(finished.config(), "--report", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(path) as held:
+        page = held.read("report/report.html").decode()
+        raw = [held.read(name) for name in held.namelist() if "/raw/" in name]
+    for model in ("projection", "no-projection"):
+        assert (finished.work / f"results/{model}/report.html").read_bytes() in raw
+    assert "What was exported of" in page and "share of values clipped" in page
+    for category in ("Parity", "Quantization", "Report", "Transcripts"):
+        assert f'"{category}"' in page
 
 
 def test_a_deleted_artifact_is_made_again_with_what_hangs_on_it(finished: Workflow) -> None:
@@ -169,6 +148,7 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
         "projection: tracing the decoder",
         "projection: converting the decoder to fp32",
         "projection: converting the decoder to fp16",
+        *MEASURING,
     } | of("fp32", "projection") | of("fp16", "projection") | of("int8", "projection")
     finished.run(finished.config())
     assert path.read_bytes() == content
@@ -181,6 +161,7 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
     assert finished.planned(config) == {
         "projection: transcribing with fp32",
         "projection: transcribing with fp16",
+        *MEASURING,
     } | of("int8", "projection")
 
 
@@ -194,12 +175,13 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
             {
                 "projection: choosing the joiner's scales",
                 "projection: quantizing the joiner",
+                *MEASURING,
                 *of("int8", "projection"),
             },
         ),
         ("rest", "fp32", QUANTIZING | of("int8", "projection")),
         ("min_agreement", 0.2, of("int8", "projection")),
-        ("joiner", "fp16", of("int8", "projection")),
+        ("joiner", "fp16", MEASURING | of("int8", "projection")),
     ],
 )
 def test_options_of_int8_make_stale_what_hangs_on_them(
@@ -258,18 +240,20 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
         ("transducer2ncnn/greedy.py", {"transcribing"}),
         (
             "transducer2ncnn/convert.py",
-            {"converting", "choosing", "quantizing", "comparing", "putting", "transcribing"},
+            {"converting", "choosing", "quantizing", "measuring"}
+            | {"comparing", "putting", "transcribing"},
         ),
         (
             "transducer2ncnn/quantize.py",
-            {"choosing", "quantizing", "comparing", "putting", "transcribing"},
+            {"choosing", "quantizing", "measuring", "comparing", "putting", "transcribing"},
         ),
         ("workflow_scripts/deliver.py", {"putting", "transcribing"}),
         (
             "transducer2ncnn/families/lstm/graph.py",
             {"reading", "tracing", "converting", "running", "observing", "choosing", "quantizing"}
-            | {"comparing", "putting", "transcribing"},
+            | {"measuring", "comparing", "putting", "transcribing"},
         ),
+        ("transducer2ncnn/layerwise.py", {"measuring"}),
     ],
 )
 def test_changed_code_makes_what_it_made_stale(
@@ -285,7 +269,7 @@ def test_changed_code_makes_what_it_made_stale(
     finally:
         path.write_text(source)
     assert {message.split()[1] for message in planned} == stale
-    if "quantize" not in module:
+    if stale & {"transcribing"} and "quantize" not in module:
         assert {message.split(":")[0] for message in planned} == {"projection", "no-projection"}
 
 

@@ -7,18 +7,22 @@ import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
 )
 
+from transducer2ncnn import training
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.paths import is_inside
 
 #: A model's name is a folder's name below results/, and cannot lead out of there.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -62,7 +66,33 @@ def _matching_files(items: Any) -> list[str]:
     return sorted(files)
 
 
+def _existing_folder(path: str) -> str:
+    if not Path(path).is_dir():
+        raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
+    return path
+
+
+def _repository(repo_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
+        raise ValueError(f"expected <owner>/<name>, as in a model's address; found {repo_id!r}")
+    return repo_id
+
+
+def _path_in_repository(path: str) -> str:
+    if not is_inside(path):
+        raise ValueError(
+            f"expected a path in the repository, such as exp/pretrained.pt; found {path!r}"
+        )
+    return path
+
+
 File = Annotated[str, AfterValidator(_existing_file)]
+Folder = Annotated[str, AfterValidator(_existing_folder)]
+RepoId = Annotated[str, AfterValidator(_repository)]
+RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
+RemotePaths = Annotated[
+    list[RemotePath], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
+]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
 PrecisionName = Literal["fp16", "fp32", "int8"]
 
@@ -71,12 +101,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Model(_Strict):
-    """One model to export."""
+class _Model(_Strict):
+    """What every model to export has, wherever it comes from."""
 
     family: Literal["lstm"] = Field("lstm", description="its architecture")
-    checkpoint: File = Field(description="the icefall checkpoint")
-    tokens: File = Field(description="its tokens.txt")
     sizes: dict[str, int] = Field(
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
@@ -93,11 +121,89 @@ class Model(_Strict):
         "(.txt, a path a line), or a list of these. A minute of what the model will hear is a "
         "good start; not the recordings that it is tested on",
     )
-    test_wavs: Files = Field([], description="recordings to transcribe: like `calibration_wavs`")
     transcripts: File | None = Field(
         None,
-        description="a table (tab-separated, columns `wav` and `text`) of what is said in them",
+        description="a table (tab-separated, columns `wav` and `text`) of what is said in the "
+        "`test_wavs`",
     )
+    on_request: bool = Field(
+        False, description="whether only a run that asks for one of its artifacts exports it"
+    )
+
+
+class _LocalModel(_Model):
+    """A model whose files are on this machine."""
+
+    tokens: File | None = Field(None, description="its tokens.txt")
+    bpe_model: File | None = Field(
+        None, description="its sentencepiece model, which tokens.txt can be made of"
+    )
+    test_wavs: Files = Field([], description="recordings to transcribe: like `calibration_wavs`")
+
+
+class FileModel(_LocalModel):
+    """A checkpoint that is there, in one file."""
+
+    source: Literal["file"] = "file"
+    checkpoint: File = Field(description="the icefall checkpoint")
+
+    def checkpoints(self) -> list[Path]:
+        return [Path(self.checkpoint)]
+
+
+class ExpDirModel(_LocalModel):
+    """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
+
+    source: Literal["exp_dir"]
+    exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
+    epoch: int | None = Field(None, ge=1, description="the epoch to export")
+    iter: int | None = Field(
+        None, ge=1, description="instead of `epoch`: the number of batches trained on"
+    )
+    avg: int = Field(1, ge=1, description="the number of checkpoints to average")
+    use_averaged_model: bool = Field(
+        False, description="whether to average by the running averages kept while training"
+    )
+
+    def choice(self) -> training.Choice:
+        return training.Choice(
+            Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
+        )
+
+    def checkpoints(self) -> list[Path]:
+        return self.choice().checkpoints()
+
+
+class HubModel(_Model):
+    """A model on the Hugging Face Hub; paths without a default are paths in its repository."""
+
+    #: Keys whose values are in the repository, not on this machine.
+    REMOTE: ClassVar[tuple[str, ...]] = ("checkpoint", "tokens", "bpe_model", "test_wavs")
+
+    source: Literal["huggingface"]
+    repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
+    revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
+    checkpoint: RemotePath = Field(description="the icefall checkpoint")
+    tokens: RemotePath | None = Field(None, description="its tokens.txt")
+    bpe_model: RemotePath | None = Field(None, description="its sentencepiece model")
+    test_wavs: RemotePaths = Field(
+        [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
+    )
+
+
+#: Kinds of models by the value of their key `source`.
+SOURCES: dict[str, type[_Model]] = {
+    "file": FileModel,
+    "exp_dir": ExpDirModel,
+    "huggingface": HubModel,
+}
+
+Model = Annotated[
+    Annotated[FileModel, Tag("file")]
+    | Annotated[ExpDirModel, Tag("exp_dir")]
+    | Annotated[HubModel, Tag("huggingface")],
+    Discriminator(lambda raw: raw.get("source", "file") if isinstance(raw, dict) else "file"),
+]
 
 
 class Float(_Strict):
@@ -214,19 +320,43 @@ def _contradictions(config: Config) -> Iterator[str]:
                 )
         if "int8" in model.precisions and not model.calibration_wavs:
             yield f"models.{name}.calibration_wavs: missing. Expected recordings, for int8."
+        if not model.tokens and not model.bpe_model:
+            yield (
+                f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
+                "`bpe_model` the sentencepiece model that it can be made of."
+            )
+        if isinstance(model, ExpDirModel):
+            yield from _wrong_choice(name, model)
+
+
+def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
+    if (model.epoch is None) == (model.iter is None):
+        found = "neither" if model.epoch is None else "both"
+        yield f"models.{name}: expected one of `epoch` and `iter`; found {found}."
+        return
+    try:
+        model.checkpoints()
+    except UserError as e:
+        yield f"models.{name}.{'iter' if model.epoch is None else 'epoch'}: {e}"
 
 
 def _explain(error: Any) -> str:
     location = [str(x) for x in error["loc"] if x != "[key]"]
+    level = _level(location)
+    if location[:1] == ["models"]:
+        del location[2:3]  # the kind of source, which is no key
     key = ".".join(location)
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = list(level.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
     if kind == "missing":
-        return f"{key}: missing. Expected {_description(location) or 'a value'}."
+        field = level.model_fields.get(location[-1])
+        return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
+    if kind == "union_tag_invalid":
+        return f"{key}.source: expected one of {', '.join(SOURCES)}; found {value['source']!r}."
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}."
     message = error["msg"]
@@ -234,27 +364,18 @@ def _explain(error: Any) -> str:
 
 
 def _level(location: list[str]) -> type[BaseModel]:
-    """The section of the configuration that a location's keys stand in."""
+    """The section of the configuration that holds the key that a location ends with."""
     match location:
-        case ["models", _, *_]:
-            return Model
-        case ["precisions", "int8", *_]:
+        case ["models", _, source, _, *_]:
+            return SOURCES[source]
+        case ["precisions", "int8", _, *_]:
             return Int8
-        case ["precisions", _, *_]:
+        case ["precisions", _, _, *_]:
             return Float
-        case ["precisions"]:
+        case ["precisions", _]:
             return Precisions
-        case ["verification", *_]:
+        case ["verification", _, *_]:
             return Verification
-        case ["transcription", *_]:
+        case ["transcription", _, *_]:
             return Transcription
     return Config
-
-
-def _keys_at(location: list[str]) -> list[str]:
-    return list(_level(location).model_fields)
-
-
-def _description(location: list[str]) -> str | None:
-    field = _level(location[:-1]).model_fields.get(location[-1])
-    return field.description if field else None

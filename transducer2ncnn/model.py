@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from transducer2ncnn.checkpoint import fold_scale, inference_tensors, load_state_dict
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.families import FAMILIES, resemblance
 from transducer2ncnn.families.graphs import GRAPHS
 from transducer2ncnn.layout import PARTS
 
@@ -25,7 +26,8 @@ def load(
         parts: those to load; the others are there without weights.
 
     Raises:
-        UserError: the checkpoint cannot be opened safely, or is not of this family.
+        UserError: the checkpoint cannot be opened safely, is not of this family, or holds NaN or
+            infinity in a part that is loaded.
     """
     graph = GRAPHS[family]
     stored = load_state_dict(checkpoint)
@@ -33,19 +35,30 @@ def load(
     try:
         sizes = graph.read_sizes(tensors)
     except UserError as e:
-        raise UserError(f"{checkpoint}: {e}") from None
+        raise UserError(f"{checkpoint}: {e}{_looks_like(tensors, family)}") from None
     # On the meta device no memory is taken for weights that are about to be replaced.
     with torch.device("meta"):
         model = graph.build(sizes)
     for part in parts:
         names = [name for name in tensors if name.startswith(part + ".")]
-        folded = {name.removeprefix(part + "."): fold_scale(name, stored) for name in names}
+        try:
+            folded = {name.removeprefix(part + "."): fold_scale(name, stored) for name in names}
+        except UserError as e:
+            raise UserError(f"{checkpoint}: {e}") from None
         getattr(model, part).load_state_dict(folded, assign=True)
     return model.eval().requires_grad_(False), sizes
 
 
-def check_stated(checkpoint: str | Path, sizes: Any, stated: dict[str, int]) -> None:
+def _looks_like(tensors: Iterable[str], family: str) -> str:
+    title = resemblance(tensors)
+    if title is None or title == FAMILIES[family].TITLE:
+        return ""
+    return f" By its tensors' names it looks like {title}."
+
+
+def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) -> None:
     """Raise UserError where a size that the config states is not the checkpoint's."""
+    _, sizes = load(checkpoint, family, parts=())
     actual = dataclasses.asdict(sizes)
     for name in stated:
         if name not in actual:
@@ -59,14 +72,13 @@ def check_stated(checkpoint: str | Path, sizes: Any, stated: dict[str, int]) -> 
         )
 
 
-def describe(checkpoint: str | Path, family: str, stated: dict[str, int]) -> dict[str, Any]:
+def describe(checkpoint: str | Path, family: str) -> dict[str, Any]:
     """What the later steps need to know of a checkpoint without opening it again.
 
     Raises:
-        UserError: as ``load``, or a stated size is not the checkpoint's.
+        UserError: as ``load`` of all parts.
     """
-    model, sizes = load(checkpoint, family, parts=())
-    check_stated(checkpoint, sizes, stated)
+    model, sizes = load(checkpoint, family)
     counts = {part: _num_parameters(getattr(model, part)) for part in PARTS}
     return {
         "family": family,

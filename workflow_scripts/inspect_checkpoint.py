@@ -3,20 +3,19 @@
 import argparse
 import json
 
-from transducer2ncnn import errors, files, model, tokens
+from transducer2ncnn import errors, files, model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--tokens", required=True)
     parser.add_argument("--family", required=True)
     parser.add_argument("--sizes", type=json.loads, default={}, help="sizes that it must have")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = model.describe(args.checkpoint, args.family, args.sizes)
-    tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    model.check_stated(args.checkpoint, args.family, args.sizes)
+    description = model.describe(args.checkpoint, args.family)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
     files.write_json(args.output, description)

@@ -6,6 +6,8 @@ its module ``graph`` holds the network (``graphs.Graph``), which only the first 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +24,9 @@ class Family(Protocol):
     """
 
     __name__: str
+    #: What people call it, and a pattern that some of its tensors' names begin with, no other's.
+    TITLE: str
+    TELLTALE: str
     #: A dataclass with every size of the model as an int.
     Sizes: type
     #: Frames that sherpa-ncnn gives the encoder at a time, and by how many it moves on.
@@ -42,6 +47,26 @@ class Family(Protocol):
 
 
 FAMILIES: dict[str, Family] = {"lstm": lstm}
+
+#: The same of architectures that cannot be exported, so that a message can name them. In this
+#: order: a ConvEmformer is an Emformer too.
+OTHERS = {
+    "a Zipformer transducer": r"encoder\.encoders\.\d+\.(encoder\.)?layers\.",
+    "a ConvEmformer transducer": r"encoder\.(encoder\.)?emformer_layers\.\d+\.conv_module",
+    "an Emformer transducer": r"encoder\.(encoder\.)?emformer_layers\.",
+    "a Conformer": r"encoder\.(encoder\.)?(layers|encoders)\.\d+\.conv_module",
+    "a Transformer": r"encoder\.(encoder\.)?(layers|encoders)\.\d+\.self_attn",
+}
+
+
+def resemblance(names: Iterable[str]) -> str | None:
+    """What a checkpoint with tensors of these names looks like, or None."""
+    names = list(names)
+    known = {family.TITLE: family.TELLTALE for family in FAMILIES.values()} | OTHERS
+    for title, telltale in known.items():
+        if any(re.match(telltale, name) for name in names):
+            return title
+    return None
 
 
 def described(description: dict[str, Any]) -> tuple[Family, Any]:

@@ -25,6 +25,8 @@ class LstmSizes:
     context_size: int
 
 
+TITLE = "an LSTM transducer"
+TELLTALE = r"encoder\.encoder\.layers\.\d+\.lstm\."
 Sizes = LstmSizes
 SEGMENT = 9
 HOP = 4

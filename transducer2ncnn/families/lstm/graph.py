@@ -10,6 +10,9 @@ vocabulary.
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -214,9 +217,7 @@ def read_sizes(state: dict[str, Tensor]) -> LstmSizes:
     sizes = LstmSizes(
         # Several feature dims leave the same number of bins; kaldi's multiples of 8 settle it.
         feature_dim=next((f for f in range(8, 1024, 8) if subsampled(f) == bins), 4 * bins + 8),
-        num_encoder_layers=len(
-            {k.split(".")[3] for k in state if k.startswith("encoder.encoder.layers.")}
-        ),
+        num_encoder_layers=_count_layers(state),
         encoder_dim=encoder_dim,
         rnn_hidden_size=shape(lstm + "weight_ih_l0", 2)[0] // 4,
         dim_feedforward=shape("encoder.encoder.layers.0.feed_forward.0.weight", 2)[0],
@@ -225,8 +226,21 @@ def read_sizes(state: dict[str, Tensor]) -> LstmSizes:
         vocab_size=vocab_size,
         context_size=shape("decoder.conv.weight", 3)[2] if has_conv else 1,
     )
+    if empty := [name for name, size in asdict(sizes).items() if size < 1]:
+        raise UserError(f"{', '.join(empty)}, read off its tensors' shapes, would be 0.")
     _check_tensors(state, sizes)
     return sizes
+
+
+def _count_layers(state: dict[str, Tensor]) -> int:
+    found = (re.match(r"encoder\.encoder\.layers\.(\d+)\.", name) for name in state)
+    numbers = sorted({int(m[1]) for m in found if m})
+    if numbers != list(range(len(numbers))):
+        raise UserError(
+            f"its encoder's layers are numbered {_some([str(n) for n in numbers])}. Expected 0 "
+            "to their number − 1, without a gap."
+        )
+    return len(numbers)
 
 
 def _check_tensors(state: dict[str, Tensor], sizes: LstmSizes) -> None:

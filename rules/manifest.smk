@@ -1,0 +1,43 @@
+# What was delivered, from what, and by what: written down, and checked against.
+
+
+rule manifest:
+    input:
+        source="results/{model}/source.json",
+        description="results/{model}/model.json",
+        delivered=lambda wildcards: all_delivered(wildcards.model),
+    output:
+        "results/{model}/manifest.json",
+    log:
+        "logs/{model}/manifest.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+    params:
+        config=lambda wildcards: json.dumps(configuration_of(wildcards.model)),
+        code=code("manifest", *manifest.DISTRIBUTIONS),
+    message:
+        "{wildcards.model}: writing the manifest"
+    shell:
+        "python -m workflow_scripts.manifest"
+        " --source {input.source:q}"
+        " --description {input.description:q}"
+        " --delivered {input.delivered:q}"
+        " --config {params.config:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# It has no input: what was changed by hand should be found, not made anew.
+rule check_manifest:
+    log:
+        "logs/check_manifest.log",
+    localrule: True
+    conda:
+        "../envs/export.yaml"
+    message:
+        "checking results against their manifests"
+    shell:
+        "python -m workflow_scripts.check_manifest --results results 2>&1 | tee {log:q}"

@@ -1,0 +1,260 @@
+"""The whole way from each source: the Hub, a training folder, a file of an unusual model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from conftest import GOLDEN, ROOT, check_computes
+from hub_server import HubServer, environment
+from workflow import Config, Workflow
+
+from transducer2ncnn import model
+from transducer2ncnn.families.lstm import LstmSizes
+from transducer2ncnn.families.lstm.graph import LstmTransducer
+
+GOLDEN_MODEL = GOLDEN / "checkpoint-projection"
+
+
+def wav() -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).standard_normal(12000) * 0.1
+    soundfile.write(file, noise, 16000, format="WAV")
+    return file.getvalue()
+
+
+def repository() -> dict[str, bytes]:
+    return {
+        "exp/pretrained.pt": (GOLDEN_MODEL / "pretrained.pt").read_bytes(),
+        "data/tokens.txt": (GOLDEN_MODEL / "tokens.txt").read_bytes(),
+        "test_wavs/a.wav": wav(),
+        "README.md": b"not asked for",
+    }
+
+
+class Sources(Workflow):
+    """A model from each source, in fp32 alone."""
+
+    def __init__(self, folder: Path, server: HubServer) -> None:
+        super().__init__(folder)
+        self.server = server
+        self.variables = environment(server, folder / "home")
+
+    def config(self) -> Config:
+        config = super().config()
+        config["precisions"] = {"fp32": {"tolerance": 1e-4}}
+        config["models"] = {
+            "hub": {
+                "source": "huggingface",
+                "repo_id": "owner/model",
+                "checkpoint": "exp/pretrained.pt",
+                "tokens": "data/tokens.txt",
+                "test_wavs": "test_wavs/*.wav",
+            },
+            "trained": {
+                "source": "exp_dir",
+                "exp_dir": "projection",
+                "epoch": 4,
+                "avg": 2,
+                "use_averaged_model": True,
+                "tokens": "projection/tokens.txt",
+            },
+        }
+        return config
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HubServer]:
+    server = HubServer()
+    server.commit("owner/model", repository())
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def finished(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    workflow = Sources(tmp_path_factory.mktemp("sources"), server)
+    workflow.run(workflow.config())
+    return workflow
+
+
+def results(workflow: Workflow, name: str) -> Path:
+    return workflow.work / "results" / name
+
+
+def manifest(workflow: Workflow, name: str) -> dict:
+    return json.loads((results(workflow, name) / "manifest.json").read_text())
+
+
+def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
+    folder = results(finished, "hub")
+    fetched = {str(f.relative_to(folder / "hub")) for f in (folder / "hub").rglob("*.*")}
+    assert fetched == repository().keys() - {"README.md"}
+    network, _ = model.load(folder / "hub" / "exp" / "pretrained.pt", "lstm")
+    check_computes(network, np.load(GOLDEN_MODEL / "expected-pretrained.npz"))
+    assert (folder / "sherpa-ncnn" / "fp32" / "tokens.txt").is_file()
+    assert "results/hub/hub/test_wavs/a.wav" in (folder / "transcripts" / "fp32.tsv").read_text()
+    source = manifest(finished, "hub")["source"]
+    assert source["commit"] == finished.server.refs["owner/model", "main"]
+    assert source["repo_id"] == "owner/model" and source["revision"] == "main"
+    assert source["files"]["results/hub/hub/exp/pretrained.pt"] == {
+        "size": len(repository()["exp/pretrained.pt"]),
+        "sha256": hashlib.sha256(repository()["exp/pretrained.pt"]).hexdigest(),
+    }
+
+
+def test_an_average_is_exported(finished: Sources) -> None:
+    network, _ = model.load(results(finished, "trained") / "averaged.pt", "lstm")
+    check_computes(network, np.load(GOLDEN_MODEL / "expected-epoch-4-avg-2-averaged-model.npz"))
+    assert (results(finished, "trained") / "sherpa-ncnn" / "fp32" / "tokens.txt").is_file()
+    made = manifest(finished, "trained")
+    assert made["source"]["chosen"] == {
+        "exp_dir": "projection",
+        "epoch": 4,
+        "avg": 2,
+        "use_averaged_model": True,
+    }
+    assert list(made["source"]["files"]) == [
+        "projection/epoch-2.pt",
+        "projection/epoch-4.pt",
+        "projection/tokens.txt",
+    ]
+    assert made["sizes"]["encoder_dim"] == 32
+    assert made["config"]["verification"] == {"lengths": [9, 30], "segments": 10}
+    assert set(made["delivered"]) == {
+        str(f.relative_to(results(finished, "trained")))
+        for f in (results(finished, "trained") / "sherpa-ncnn").rglob("*.*")
+    }
+
+
+def test_a_second_run_does_nothing_with_the_hub_or_without(finished: Sources) -> None:
+    assert finished.planned(finished.config()) == set()
+    finished.variables["HF_HUB_OFFLINE"] = "1"
+    assert finished.planned(finished.config()) == set()
+    del finished.variables["HF_HUB_OFFLINE"]
+
+
+def test_a_new_commit_makes_the_download_stale(finished: Sources, server: HubServer) -> None:
+    before = server.refs["owner/model", "main"]
+    server.commit("owner/model", repository() | {"README.md": b"new"})
+    planned = finished.planned(finished.config())
+    assert {message for message in planned if "fetching" in message} == {
+        f"hub: fetching {file} of owner/model" for file in repository().keys() - {"README.md"}
+    }
+    assert not any(message.startswith("trained: ") for message in planned)
+    # A commit named as such stays what it is.
+    config = finished.config()
+    config["models"]["hub"]["revision"] = before
+    assert not any("fetching exp" in message for message in finished.planned(config))
+    server.refs["owner/model", "main"] = before
+
+
+def test_only_the_checkpoints_of_an_average_count(finished: Sources) -> None:
+    exp_dir = finished.work / "projection"
+    shutil.copy(exp_dir / "epoch-4.pt", exp_dir / "epoch-5.pt")
+    (exp_dir / "epoch-3.pt").write_bytes((exp_dir / "epoch-1.pt").read_bytes())
+    assert finished.planned(finished.config()) == set()
+    changed = exp_dir / "epoch-2.pt"
+    shutil.copy2(changed, finished.work / "kept.pt")
+    changed.write_bytes((exp_dir / "epoch-1.pt").read_bytes())
+    planned = finished.planned(finished.config())
+    assert "trained: averaging projection/epoch-2.pt projection/epoch-4.pt" in planned
+    assert "trained: converting the encoder to fp32" in planned
+    assert not any(message.startswith("hub: ") for message in planned)
+    shutil.copy2(finished.work / "kept.pt", changed)
+    assert finished.planned(finished.config()) == set()
+
+
+def test_the_manifests_are_checked(finished: Sources) -> None:
+    assert "trained: as its manifest says" in finished.run(finished.config(), "check_manifest")
+    file = results(finished, "trained") / "sherpa-ncnn/fp32/tokens.txt"
+    content = file.read_bytes()
+    file.write_bytes(content + b"x 32\n")
+    done = finished.snakemake(finished.config(), "--cores", "1", "check_manifest")
+    assert done.returncode != 0
+    assert f"{file.relative_to(finished.work)}: has" in done.stdout + done.stderr
+    file.write_bytes(content)
+
+
+def test_a_model_on_request_is_left_alone_till_asked_for(
+    finished: Sources, server: HubServer
+) -> None:
+    config = finished.config()
+    config["models"]["later"] = config["models"]["hub"] | {"on_request": True}
+    server.requests.clear()
+    assert not any(m.startswith("later: ") for m in finished.planned(config))
+    del config["models"]["hub"]
+    finished.planned(config)
+    del server.requests[:1]  # of the plan with hub in it
+    assert server.requests == []
+    assert "later: tracing the encoder" in finished.planned(config, "results/later")
+
+
+def test_the_shipped_configuration_needs_no_network_by_default(tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path)
+    shutil.copytree(ROOT / "models", workflow.work / "models")
+    workflow.variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert any(m["source"] == "huggingface" for m in config["models"].values() if "source" in m)
+    planned = workflow.planned(config)
+    assert planned and all(message.startswith("digits: ") for message in planned)
+
+
+def test_what_the_hub_lacks_is_one_message(finished: Sources) -> None:
+    config = finished.config()
+    config["models"]["hub"]["test_wavs"] = "wavs/*.wav"
+    done = finished.snakemake(config, "-n")
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert "error: models.hub.test_wavs: owner/model has no 'wavs/*.wav' at main" in output
+    assert "Traceback" not in output
+
+
+def save_random(path: Path, **sizes: int) -> None:
+    """A model of a shape that no golden checkpoint has."""
+    small = {
+        "feature_dim": 80,
+        "num_encoder_layers": 2,
+        "encoder_dim": 24,
+        "rnn_hidden_size": 32,
+        "dim_feedforward": 40,
+        "decoder_dim": 20,
+        "joiner_dim": 28,
+        "vocab_size": 32,
+        "context_size": 2,
+    }
+    torch.manual_seed(0)
+    torch.save({"model": LstmTransducer(LstmSizes(**small | sizes)).state_dict()}, path)
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "message"),
+    [("context_size", 1, "context size is 1"), ("feature_dim", 40, "feature dim is 40")],
+)
+def test_what_sherpa_ncnn_cannot_run_is_verified_and_refused_there(
+    finished: Sources, size: str, value: int, message: str
+) -> None:
+    save_random(finished.work / f"{size}.pt", **{size: value})
+    config = finished.config()
+    config["models"] = {
+        size: {"checkpoint": f"{size}.pt", "tokens": "projection/tokens.txt"},
+    }
+    done = finished.snakemake(config, "--cores", "2", f"results/{size}")
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert f"not made. The model's {message}, and sherpa-ncnn supports" in output
+    verification = json.loads((results(finished, size) / "verification/fp32.json").read_text())
+    assert verification["parts"].keys() == {"encoder", "decoder", "joiner"}
+    assert all(part["max_error"] < 1e-4 for part in verification["parts"].values())
+    assert json.loads((results(finished, size) / "model.json").read_text())["sizes"][size] == value
+    assert not (results(finished, size) / "sherpa-ncnn").exists()

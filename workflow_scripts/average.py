@@ -1,0 +1,30 @@
+"""Average training checkpoints into one."""
+
+import argparse
+from pathlib import Path
+
+from transducer2ncnn import averaging, checkpoint, errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoints", required=True, nargs="+", type=Path)
+    parser.add_argument(
+        "--interval",
+        action="store_true",
+        help="average over what lies between two checkpoints, out of their running averages",
+    )
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    if args.interval:
+        state = averaging.interval_mean(*args.checkpoints)
+    else:
+        state = averaging.mean(args.checkpoints)
+    checkpoint.save(args.output, state)
+    how = "the interval between" if args.interval else "the mean of"
+    print(f"{args.output}: {how} {', '.join(map(str, args.checkpoints))}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,31 @@
+"""Check the delivered files of all models in a results folder against their manifests."""
+
+import argparse
+from pathlib import Path
+
+from transducer2ncnn import errors, manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", required=True, type=Path)
+    args = parser.parse_args()
+
+    folders = sorted(f.parent for f in args.results.glob(f"*/{manifest.DELIVERED}"))
+    if not folders:
+        raise errors.UserError(f"{args.results}: holds no delivered model. Export one first.")
+    differences = []
+    for folder in folders:
+        found = list(manifest.differences(folder))
+        differences += found
+        print(f"{folder}: {f'{len(found)} differences' if found else 'as its manifest says'}")
+    if differences:
+        raise errors.UserError(
+            "what was delivered is not what is there:\n"
+            + "\n".join(f"  {line}" for line in differences)
+            + "\nDelete what differs, and run snakemake to have it made again."
+        )
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,35 @@
+"""Check a model's vocabulary, or make it of its sentencepiece model."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import errors, sherpa, tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", help="tokens.txt")
+    parser.add_argument("--bpe_model", help="sentencepiece model")
+    parser.add_argument("--description", required=True, help="model.json")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+    if not args.tokens and not args.bpe_model:
+        parser.error("one of --tokens and --bpe_model is needed")
+
+    vocab_size = json.loads(Path(args.description).read_text())["sizes"]["vocab_size"]
+    symbols = tokens.read(args.tokens, vocab_size) if args.tokens else None
+    if args.bpe_model:
+        pieces = tokens.from_bpe_model(args.bpe_model, vocab_size)
+        if symbols:
+            tokens.check_agreement(symbols, pieces, args.tokens, args.bpe_model)
+        symbols = pieces
+    for id_ in sherpa.NEVER_EMITTED:
+        if id_ < vocab_size:
+            print(f"sherpa-ncnn never emits token {id_}, {symbols[id_]!r}")
+    tokens.write(args.output, symbols)
+    print(f"{args.output}: {vocab_size} tokens")
+
+
+if __name__ == "__main__":
+    errors.run(main)

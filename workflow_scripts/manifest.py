@@ -1,0 +1,25 @@
+"""Write down what was delivered, out of what, and by what."""
+
+import argparse
+import json
+from pathlib import Path
+
+from transducer2ncnn import errors, files, manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True, type=Path, help="source.json")
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
+    parser.add_argument("--delivered", required=True, nargs="+")
+    parser.add_argument("--config", required=True, type=json.loads)
+    parser.add_argument("--output", required=True, type=Path)
+    args = parser.parse_args()
+
+    source, description = (json.loads(p.read_text()) for p in (args.source, args.description))
+    made = manifest.make(source, description, args.delivered, args.output.parent, args.config)
+    files.write_json(args.output, made)
+
+
+if __name__ == "__main__":
+    errors.run(main)

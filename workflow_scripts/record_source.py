@@ -1,0 +1,21 @@
+"""Record where a model comes from: its source, and the fingerprints of its files."""
+
+import argparse
+import json
+
+from transducer2ncnn import errors, files, manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True, type=json.loads, help="what the config says")
+    parser.add_argument("--files", required=True, nargs="+", help="checkpoints and vocabulary")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args()
+
+    fingerprints = {file: manifest.fingerprint(file) for file in args.files}
+    files.write_json(args.output, args.source | {"files": fingerprints})
+
+
+if __name__ == "__main__":
+    errors.run(main)
