@@ -15,7 +15,15 @@ import yaml
 from conftest import GOLDEN, ROOT
 
 #: What of the project a run needs.
-SOURCES = "Snakefile rules workflow_scripts transducer2ncnn report envs profiles".split()
+SOURCES = [
+    "Snakefile",
+    "rules",
+    "workflow_scripts",
+    "transducer2ncnn",
+    "report",
+    "envs",
+    "profiles",
+]
 
 #: Jobs that sum up a model, and hang on nearly everything.
 SUMMING_UP = ("writing the manifest", "listing the rules that make it", "making the report")
