@@ -188,6 +188,17 @@ def test_the_headline_says_what_int8_gains_and_costs(report: Path) -> None:
     assert "0.42 to 3.33" in glance  # fp16's interval
 
 
+def test_the_headline_makes_nothing_of_noise(tmp_path: Path) -> None:
+    speed, evaluation = made_up.speed(), made_up.evaluation("int8")
+    speed["precisions"]["int8"]["real_time_factor"] = {"median": 0.015, "min": 0.014, "max": 0.022}
+    evaluation["rise"] |= {"rate": -0.002, "significant": False}
+    changes = {"evaluation/speed.json": speed, "evaluation/int8.json": evaluation}
+    glance = read(make(tmp_path, changes=changes)).text["glance"]
+    assert "is as fast, within what the measurement spreads" in glance
+    assert "0.20 percentage points below that of PyTorch" in glance
+    assert "which chance may explain" in glance
+
+
 def test_utterances_can_be_listened_to(report: Path) -> None:
     text = report.read_text()
     reader = read(report)

@@ -199,12 +199,18 @@ def _verdict(artifacts: Artifacts) -> list[str]:
     if largest["size"] and smallest["size"]:
         gains.append(f"takes {percent(smallest['size'] / largest['size'], 0)} of fp32’s space")
     if largest["speed"] and smallest["speed"]:
-        times = smallest["speed"]["median"] / largest["speed"]["median"]
-        gains.append(f"needs {percent(times, 0)} of its computing time")
+        gains.append(_speed_in_words(smallest["speed"], largest["speed"]))
     sentences = [f"{name} {' and '.join(gains)}."] if gains else []
     if rise := smallest["rise"]:
         sentences.append(_rise_in_words(rise))
     return sentences
+
+
+def _speed_in_words(mine: Json, of_fp32: Json) -> str:
+    if mine["min"] <= of_fp32["max"] and of_fp32["min"] <= mine["max"]:
+        return "is as fast, within what the measurement spreads"
+    share = mine["median"] / of_fp32["median"]
+    return f"needs {percent(share, 0)} of its computing time"
 
 
 def _rise_in_words(rise: Json) -> str:
@@ -345,4 +351,6 @@ def settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
         if len(values) > LISTED:
             shown += f" and {len(values) - LISTED} more"
         return [(prefix, shown or "none")]
+    if isinstance(values, bool):
+        return [(prefix, str(values).lower())]
     return [(prefix, "none" if values in (None, {}) else str(values))]
