@@ -227,8 +227,13 @@ def source_of(name):
 
 
 def configuration_of(name):
-    """What of the configuration a model was made with."""
-    return {"model": CONFIG.models[name].model_dump()} | CONFIG.model_dump(exclude={"models"})
+    """What of the configuration a model is made with."""
+    precisions = set(CONFIG.precisions_of(name))
+    return {
+        "model": CONFIG.models[name].model_dump(),
+        "precisions": CONFIG.precisions.model_dump(include=precisions),
+        "verification": CONFIG.verification.model_dump(),
+    }
 
 
 def folders():

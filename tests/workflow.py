@@ -26,7 +26,7 @@ SOURCES = [
 ]
 
 #: Jobs that sum up a model, and hang on nearly everything.
-SUMMING_UP = ("writing the manifest", "listing the rules that make it", "making the report")
+SUMMING_UP = ("listing the rules that make it", "making the report")
 
 Config = dict
 
