@@ -25,6 +25,7 @@ if CONFIG.precisions.int8:
 
 
 include: "rules/evaluate.smk"
+include: "rules/report.smk"
 include: "rules/folders.smk"
 
 

@@ -1,6 +1,7 @@
 # The validated configuration, and what several rules need.
 
 import functools
+import hashlib
 import json
 import re
 import shlex
@@ -48,6 +49,12 @@ def model_of(wildcards):
 def code(script, *distributions):
     """A rule's parameter that changes with the code behind the rule."""
     return code_digest(f"workflow_scripts/{script}.py", *distributions)
+
+
+def digest(*patterns):
+    """The same for files of the project that are not Python's."""
+    files = [f for pattern in patterns for f in sorted(Path(workflow.basedir).glob(pattern))]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 def pair(folder, part, precision):
@@ -192,11 +199,27 @@ def artifacts_of(name):
         if model.test_wavs:
             wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
     if model.evaluation:
-        figures = [f"{p}.json" for p in CONFIG.precisions_of(name)]
-        figures += ["comparison.json", "speed.json", "table.tsv"]
-        wanted += [f"results/{{model}}/evaluation/{f}" for f in ["manifest.jsonl", *figures]]
-    wanted.append("results/{model}/manifest.json")
+        wanted.append("results/{model}/evaluation/table.tsv")
+    for files in reported(name).values():
+        wanted += [files] if isinstance(files, str) else files
+    wanted.append("results/{model}/report.html")
     return list(dict.fromkeys(expand(wanted, model=name)))
+
+
+def reported(name):
+    """What a model's report is made of, by make_report's options; not all models have all."""
+    precisions = CONFIG.precisions_of(name)
+    files = {"manifest": "results/{model}/manifest.json"}
+    files["verification"] = [f"results/{{model}}/verification/{p}.json" for p in precisions]
+    if "int8" in precisions and "int8" in parts_of("int8").values():
+        files["quantization"] = "results/{model}/quantization.json"
+    if CONFIG.models[name].evaluation:
+        folder = "results/{model}/evaluation"
+        files["evaluation"] = [f"{folder}/{p}.json" for p in precisions]
+        files["comparison"] = f"{folder}/comparison.json"
+        files["speed"] = f"{folder}/speed.json"
+        files["recordings"] = f"{folder}/manifest.jsonl"
+    return files
 
 
 def delivered(precision):

@@ -117,7 +117,12 @@ rule score:
         pytorch=heard("pytorch"),
         sherpa_ncnn=heard("{precision}"),
     output:
-        "results/{model}/evaluation/{precision}.json",
+        report(
+            "results/{model}/evaluation/{precision}.json",
+            caption="../report/score.rst",
+            category="Evaluation",
+            labels={"model": "{model}", "precision": "{precision}", "figures": "accuracy"},
+        ),
     log:
         "logs/{model}/score-{precision}.log",
     wildcard_constraints:
@@ -188,7 +193,12 @@ rule measure_speed:
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
     output:
-        "results/{model}/evaluation/speed.json",
+        report(
+            "results/{model}/evaluation/speed.json",
+            caption="../report/speed.rst",
+            category="Evaluation",
+            labels={"model": "{model}", "precision": "all", "figures": "speed and memory"},
+        ),
     log:
         "logs/{model}/measure_speed.log",
     conda:
@@ -226,7 +236,12 @@ rule tabulate:
         scores=of_every_precision("results/{model}/evaluation/{precision}.json"),
         speed="results/{model}/evaluation/speed.json",
     output:
-        "results/{model}/evaluation/table.tsv",
+        report(
+            "results/{model}/evaluation/table.tsv",
+            caption="../report/table.rst",
+            category="Evaluation",
+            labels={"model": "{model}", "precision": "all", "figures": "table"},
+        ),
     log:
         "logs/{model}/tabulate.log",
     conda:

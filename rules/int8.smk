@@ -33,19 +33,18 @@ rule observe:
         " 2>&1 | tee {log:q}"
 
 
+observed_shards = expand(
+    "results/{{model}}/calibration/{shard}-of-{shards}.npz",
+    shard=range(1, CONFIG.precisions.int8.shards + 1),
+    shards=CONFIG.precisions.int8.shards,
+)
+
+
 rule make_scale_table:
     input:
         network=plain("{part}", "fp32"),
         # The decoder's embedding needs no calibration.
-        observed=lambda wildcards: (
-            []
-            if wildcards.part == "decoder"
-            else expand(
-                "results/{{model}}/calibration/{shard}-of-{shards}.npz",
-                shard=range(1, CONFIG.precisions.int8.shards + 1),
-                shards=CONFIG.precisions.int8.shards,
-            )
-        ),
+        observed=lambda wildcards: ([] if wildcards.part == "decoder" else observed_shards),
     output:
         "results/{model}/ncnn/int8/{part}-scale-table.txt",
     log:
@@ -111,7 +110,12 @@ rule verify_int8:
         description="results/{model}/model.json",
         wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
     output:
-        "results/{model}/verification/int8.json",
+        report(
+            "results/{model}/verification/int8.json",
+            caption="../report/verification-int8.rst",
+            category="Parity",
+            labels={"model": "{model}", "precision": "int8", "against": "fp32"},
+        ),
     log:
         "logs/{model}/verify-int8.log",
     conda:
@@ -139,6 +143,57 @@ rule verify_int8:
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
 
+# The parts that are quantized, which is for the configuration to say.
+quantized_parts = [part for part, stored in parts_of("int8").items() if stored == "int8"]
+
+
+rule measure_layers:
+    input:
+        **{
+            part: [*plain(part, "int8"), f"results/{{model}}/ncnn/int8/{part}-scale-table.txt"]
+            for part in quantized_parts
+        },
+        **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
+        # As above.
+        observed=observed_shards if {"encoder", "joiner"} & {*quantized_parts} else [],
+        reference="results/{model}/verification/reference.npz",
+        description="results/{model}/model.json",
+        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
+    output:
+        report(
+            "results/{model}/quantization.json",
+            caption="../report/quantization.rst",
+            category="Quantization",
+            labels={"model": "{model}", "precision": "int8"},
+        ),
+    log:
+        "logs/{model}/measure_layers.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: 1000 + 3 * checkpoint_mb(wildcards),
+    params:
+        parts=lambda wildcards, input: " ".join(
+            f"--{part} {shlex.join(input[part])}" for part in quantized_parts
+        ),
+        code=code("measure_layers", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+    message:
+        "{wildcards.model}: measuring what int8 does to each layer"
+    shell:
+        "python -m workflow_scripts.measure_layers"
+        " --fp32-encoder {input.fp32_encoder:q}"
+        " --fp32-decoder {input.fp32_decoder:q}"
+        " --fp32-joiner {input.fp32_joiner:q}"
+        " {params.parts}"
+        " --observed {input.observed:q}"
+        " --reference {input.reference:q}"
+        " --description {input.description:q}"
+        " --wavs {input.wavs:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
 use rule deliver as deliver_int8 with:
     input:
         **int8_parts,
@@ -162,7 +217,12 @@ use rule transcribe as transcribe_int8 with:
         wavs=test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
-        "results/{model}/transcripts/int8.tsv",
+        report(
+            "results/{model}/transcripts/int8.tsv",
+            caption="../report/transcripts.rst",
+            category="Transcripts",
+            labels={"model": "{model}", "precision": "int8"},
+        ),
     log:
         "logs/{model}/transcribe-int8.log",
     message:

@@ -12,7 +12,12 @@ rule transcribe:
         wavs=test_wavs,
         references=lambda wildcards: model_of(wildcards).transcripts or [],
     output:
-        "results/{model}/transcripts/{precision}.tsv",
+        report(
+            "results/{model}/transcripts/{precision}.tsv",
+            caption="../report/transcripts.rst",
+            category="Transcripts",
+            labels={"model": "{model}", "precision": "{precision}"},
+        ),
     log:
         "logs/{model}/transcribe-{precision}.log",
     conda:

@@ -39,7 +39,12 @@ rule verify:
         decoder=plain("decoder"),
         joiner=plain("joiner"),
     output:
-        "results/{model}/verification/{precision}.json",
+        report(
+            "results/{model}/verification/{precision}.json",
+            caption="../report/verification.rst",
+            category="Parity",
+            labels={"model": "{model}", "precision": "{precision}", "against": "PyTorch"},
+        ),
     log:
         "logs/{model}/verify-{precision}.log",
     conda:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from workflow import Workflow
+from workflow import Config, Workflow
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ def of(precision: str, *models: str) -> set[str]:
     }
 
 
-QUANTIZING = {f"projection: quantizing the {part}" for part in ("encoder", "joiner")}
+MEASURING = {"projection: measuring what int8 does to each layer"}
+QUANTIZING = MEASURING | {f"projection: quantizing the {part}" for part in ("encoder", "joiner")}
 CHOOSING = {f"projection: choosing the {part}'s scales" for part in ("encoder", "joiner")}
 
 
@@ -64,12 +67,66 @@ def test_it_makes_every_artifact(finished: Workflow) -> None:
     assert "projection/sherpa-ncnn/int8/decoder_jit_trace-pnnx.ncnn.bin" in made
     assert "projection/verification/int8.json" in made
     assert "projection/transcripts/int8.tsv" in made
+    assert "projection/quantization.json" in made
     assert not any(name.startswith("no-projection") and "int8" in name for name in made)
+    assert "no-projection/quantization.json" not in made
+    assert {"projection/report.html", "no-projection/report.html"} <= made
     assert not list((finished.work / "results").rglob(".*"))  # nothing partial
 
 
 def test_a_second_run_does_nothing(finished: Workflow) -> None:
     assert "Nothing to be done" in finished.run(finished.config())
+
+
+def test_the_rules_of_each_model_are_snakemakes(finished: Workflow) -> None:
+    def rules(model: str) -> tuple[set[str], set[tuple[str, str]]]:
+        found = json.loads((finished.work / f"results/{model}/rules.json").read_text())
+        return set(found["rules"]), {(a, b) for a, b in found["edges"]}
+
+    for model in ("projection", "no-projection"):
+        done = finished.snakemake(
+            finished.config(), "--rulegraph", "mermaid-js", f"results/{model}"
+        )
+        names = dict(re.findall(r"(id\d+)\[(.*?)\]", done.stdout))
+        arrows = re.findall(r"(id\d+) --> (id\d+)", done.stdout)
+        nodes, edges = rules(model)
+        assert nodes == {name for name in names.values() if "/" not in name}
+        assert edges == {(names[a], names[b]) for a, b in arrows if "/" not in names[b]}
+        assert ("make_reference", "verify") in edges
+    assert ("quantize", "measure_layers") in rules("projection")[1]
+    assert "quantize" not in rules("no-projection")[0]
+
+
+def test_the_report_is_made_again_for_what_it_shows(finished: Workflow) -> None:
+    def reports(config: Config) -> set[str]:
+        done = finished.snakemake(config, "-n")
+        return set(re.findall(r"^Job \d+: (.*): making the report$", done.stdout, re.MULTILINE))
+
+    template = finished.project / "transducer2ncnn/report/templates/style.css"
+    style = template.read_text()
+    try:
+        assert reports(finished.config()) == set()
+        template.write_text(style + "p { color: black; }\n")
+        assert reports(finished.config()) == {"projection", "no-projection"}
+    finally:
+        template.write_text(style)
+    config = finished.config()
+    config["models"]["projection"]["test_wavs"] = "wavs/a.wav"
+    assert reports(config) == {"projection"}
+
+
+def test_snakemakes_own_report_holds_it(finished: Workflow, tmp_path: Path) -> None:
+    path = tmp_path / "report.zip"
+    done = finished.snakemake(finished.config(), "--report", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(path) as held:
+        page = held.read("report/report.html").decode()
+        raw = [held.read(name) for name in held.namelist() if "/raw/" in name]
+    for model in ("projection", "no-projection"):
+        assert (finished.work / f"results/{model}/report.html").read_bytes() in raw
+    assert "What was exported of" in page and "share of values clipped" in page
+    for category in ("Parity", "Quantization", "Report", "Transcripts"):
+        assert f'"{category}"' in page
 
 
 def test_a_deleted_artifact_is_made_again_with_what_hangs_on_it(finished: Workflow) -> None:
@@ -92,6 +149,7 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
         "projection: tracing the decoder",
         "projection: converting the decoder to fp32",
         "projection: converting the decoder to fp16",
+        *MEASURING,
     } | of("fp32", "projection") | of("fp16", "projection") | of("int8", "projection")
     finished.run(finished.config())
     assert path.read_bytes() == content
@@ -104,6 +162,7 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
     assert finished.planned(config) == {
         "projection: transcribing with fp32",
         "projection: transcribing with fp16",
+        *MEASURING,
     } | of("int8", "projection")
 
 
@@ -117,12 +176,13 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
             {
                 "projection: choosing the joiner's scales",
                 "projection: quantizing the joiner",
+                *MEASURING,
                 *of("int8", "projection"),
             },
         ),
         ("rest", "fp32", QUANTIZING | of("int8", "projection")),
         ("min_agreement", 0.2, of("int8", "projection")),
-        ("joiner", "fp16", of("int8", "projection")),
+        ("joiner", "fp16", MEASURING | of("int8", "projection")),
     ],
 )
 def test_options_of_int8_make_stale_what_hangs_on_them(
@@ -181,19 +241,21 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
         ("transducer2ncnn/search.py", {"transcribing"}),
         (
             "transducer2ncnn/convert.py",
-            {"converting", "choosing", "quantizing", "comparing", "putting", "transcribing"}
-            | {"writing"},
+            {"converting", "choosing", "quantizing", "measuring", "comparing", "putting"}
+            | {"transcribing", "writing"},
         ),
         (
             "transducer2ncnn/quantize.py",
-            {"choosing", "quantizing", "comparing", "putting", "transcribing", "writing"},
+            {"choosing", "quantizing", "measuring", "comparing", "putting", "transcribing"}
+            | {"writing"},
         ),
         ("workflow_scripts/deliver.py", {"putting", "transcribing", "writing"}),
         (
             "transducer2ncnn/families/lstm/graph.py",
             {"reading", "tracing", "converting", "running", "observing", "choosing", "quantizing"}
-            | {"comparing", "putting", "transcribing", "checking", "writing"},
+            | {"measuring", "comparing", "putting", "transcribing", "checking", "writing"},
         ),
+        ("transducer2ncnn/layerwise.py", {"measuring"}),
     ],
 )
 def test_changed_code_makes_what_it_made_stale(
@@ -209,7 +271,7 @@ def test_changed_code_makes_what_it_made_stale(
     finally:
         path.write_text(source)
     assert {message.split()[1] for message in planned} == stale
-    if "quantize" not in module:
+    if stale & {"transcribing"} and "quantize" not in module:
         assert {message.split(":")[0] for message in planned} == {"projection", "no-projection"}
 
 

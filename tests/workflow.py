@@ -15,7 +15,18 @@ import yaml
 from conftest import GOLDEN, ROOT
 
 #: What of the project a run needs.
-SOURCES = ("Snakefile", "rules", "workflow_scripts", "transducer2ncnn", "envs", "profiles")
+SOURCES = [
+    "Snakefile",
+    "rules",
+    "workflow_scripts",
+    "transducer2ncnn",
+    "report",
+    "envs",
+    "profiles",
+]
+
+#: Jobs that sum up a model, and hang on nearly everything.
+SUMMING_UP = ("listing the rules that make it", "making the report")
 
 Config = dict
 
@@ -74,15 +85,17 @@ class Workflow:
         return done.stdout + done.stderr
 
     def planned(self, config: Config, *arguments: str) -> set[str]:
-        """The messages of the jobs that a run would start."""
+        """The messages of the jobs that a run would start; those that sum up left out."""
         done = self.snakemake(config, "-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         messages = re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, re.MULTILINE)
-        return {m for m in messages if not m.startswith("everything")}
+        return {
+            m for m in messages if not m.startswith("everything") and not m.endswith(SUMMING_UP)
+        }
 
     def files(self) -> dict[str, bytes]:
         """The exported files, by path."""
         results = self.work / "results"
-        kinds = (".param", ".bin", ".txt", ".tsv", ".json")
+        kinds = (".param", ".bin", ".txt", ".tsv", ".json", ".html")
         found = (f for f in results.rglob("*") if f.suffix in kinds)
         return {str(f.relative_to(results)): f.read_bytes() for f in found}

@@ -12,7 +12,7 @@ from transducer2ncnn import comparison
 
 
 def lines(results: Path) -> Iterator[str]:
-    """All models: delivered files with sizes and verification, transcripts, evaluation."""
+    """All models: delivered files with sizes and verification, transcripts, evaluation, report."""
     for model in sorted(results.glob("*/")):
         for folder in sorted(model.glob("sherpa-ncnn/*/")):
             verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
@@ -24,6 +24,10 @@ def lines(results: Path) -> Iterator[str]:
                 yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
             yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
         yield from _evaluation(model / "evaluation")
+        report = model / "report.html"
+        if report.is_file():
+            yield ""
+            yield f"{report}    all of it as a page, for a browser"
     yield ""
 
 

@@ -1,0 +1,66 @@
+# One page for a person, out of everything that was made of a model.
+
+
+rule list_rules:
+    output:
+        "results/{model}/rules.json",
+    log:
+        "logs/{model}/list_rules.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=400,
+    params:
+        snakefile=workflow.main_snakefile,
+        # Without the other models, so that their changes do not make this one's report stale.
+        config=lambda wildcards: json.dumps(
+            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
+        ),
+        workflow=digest("Snakefile", "rules/*.smk"),
+        code=code("list_rules"),
+    message:
+        "{wildcards.model}: listing the rules that make it"
+    shell:
+        "python -m workflow_scripts.list_rules"
+        " --snakefile {params.snakefile:q}"
+        " --config {params.config:q}"
+        " --target results/{wildcards.model}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule make_report:
+    input:
+        unpack(lambda wildcards: reported(wildcards.model)),
+        description="results/{model}/model.json",
+        rules="results/{model}/rules.json",
+    output:
+        report(
+            "results/{model}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"model": "{model}"},
+        ),
+    log:
+        "logs/{model}/make_report.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        options=lambda wildcards, input: " ".join(
+            f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
+            for name, files in input.items()
+        ),
+        templates=digest("transducer2ncnn/report/templates/*"),
+        code=code("make_report", "matplotlib", "jinja2"),
+    message:
+        "{wildcards.model}: making the report"
+    shell:
+        "python -m workflow_scripts.make_report"
+        " --model {wildcards.model:q}"
+        " {params.options}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"

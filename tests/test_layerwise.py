@@ -1,0 +1,149 @@
+"""The figures of each quantized layer, against what numpy makes of the same numbers by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN
+
+from transducer2ncnn import layerwise, param, quantize, reference, scale_table, weights
+from transducer2ncnn.calibration import Histogram
+from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.model import load
+from transducer2ncnn.param import Param, parse_layer
+from transducer2ncnn.scale_table import ScaleTable
+from transducer2ncnn.weights import Block
+
+INT8 = GOLDEN / "int8"
+
+#: Two linear layers, of 10 to 6 to 4 values.
+LINES = [
+    "Input in0 0 1 in0",
+    "InnerProduct first 1 1 in0 1 0=6 1=1 2=60",
+    "InnerProduct second 1 1 1 out0 0=4 1=0 2=24",
+]
+INPUT_SCALES = {"first": 50.0, "second": 9.0}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> tuple[tuple[Path, Path], tuple[Path, Path], list[np.ndarray]]:
+    """fp32 and int8 files of the network, and its weights: W1, b1, W2."""
+    rng = np.random.default_rng(0)
+    w1, b1, w2 = (rng.standard_normal(s).astype(np.float32) for s in ((6, 10), 6, (4, 6)))
+    graph = Param(tuple(map(parse_layer, LINES)), 3)
+    blocks = [
+        [],
+        [Block.tagged("weight", w1.reshape(-1)), Block.bare("bias", b1)],
+        [Block.tagged("weight", w2.reshape(-1))],
+    ]
+    table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), INPUT_SCALES)
+    quantized, quantized_blocks = quantize.quantize(graph, blocks, table, rest="fp32")
+    for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
+        param.write(tmp_path / f"{name}.param", g)
+        weights.write(tmp_path / f"{name}.bin", b)
+    fp32, int8 = (
+        (tmp_path / f"{name}.param", tmp_path / f"{name}.bin") for name in ("fp32", "int8")
+    )
+    return fp32, int8, [w1, b1, w2]
+
+
+def int8_linear(x: np.ndarray, w: np.ndarray, scale: float) -> np.ndarray:
+    """x wᵀ with both rounded to int8, by hand."""
+    w_scales = 127 / np.abs(w).max(axis=1)
+    x8 = np.clip(np.round(x.astype(np.float64) * scale), -127, 127)
+    w8 = np.round(w.astype(np.float64) * w_scales[:, None])
+    return x8 @ w8.T / (scale * w_scales)
+
+
+def by_hand(actual: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    signal, noise = np.mean(expected**2), np.mean((actual - expected) ** 2)
+    return {"snr_db": 10 * np.log10(signal / noise), "relative_error": np.sqrt(noise / signal)}
+
+
+def test_errors_by_hand(pairs: tuple) -> None:
+    fp32, int8, (w1, b1, w2) = pairs
+    rng = np.random.default_rng(1)
+    runs = [rng.standard_normal((n, 10)).astype(np.float32) for n in (7, 40)]
+    found = layerwise.part_errors(fp32, int8, [{"in0": x} for x in runs])
+
+    x = np.concatenate(runs)
+    first, first8 = x @ w1.T + b1, int8_linear(x, w1, 50) + b1
+    second = first @ w2.T
+    expected = {
+        "first": {"alone": by_hand(first8, first), "accumulated": by_hand(first8, first)},
+        "second": {
+            "alone": by_hand(int8_linear(first, w2, 9), second),
+            "accumulated": by_hand(int8_linear(first8, w2, 9), second),
+        },
+    }
+    for layer, kinds in expected.items():
+        for kind, error in kinds.items():
+            assert found[layer][kind] == pytest.approx(error, rel=1e-3), (layer, kind)
+    # The case tells the two kinds apart.
+    alone, accumulated = (found["second"][kind]["snr_db"] for kind in ("alone", "accumulated"))
+    assert alone > accumulated + 0.1
+
+
+def test_no_difference_has_no_ratio(pairs: tuple) -> None:
+    _, int8, _ = pairs
+    x = np.ones((3, 10), np.float32)
+    found = layerwise.part_errors(int8, int8, [{"in0": x}])
+    assert found["first"]["accumulated"] == {"snr_db": None, "relative_error": 0.0}
+
+
+def test_input_figures_by_hand() -> None:
+    values = torch.cat([torch.zeros(50), torch.linspace(0.001, 3.999, 4000), torch.tensor([-8.0])])
+    histogram = Histogram("Linear", "encoder.x")
+    histogram.add(values)
+    layer = parse_layer("InnerProduct linear_1 1 1 in0 out0 0=6 1=1 2=60 8=2")
+    table = ScaleTable({"linear_1_param_0": np.array([1, 9, 5], np.float32)}, {"linear_1": 127 / 3})
+    found = layerwise.figures("encoder", layer, ("Linear", "x"), table, histogram)
+    assert found["weight_scales"] == {"0": {"scales": 3, "smallest": 1.0, "largest": 9.0}}
+    assert found["input"]["absmax"] == 8
+    assert found["input"]["threshold"] == pytest.approx(3)
+    # A quarter of the 4000 lies beyond 3, and the one at 8.
+    assert found["input"]["clipped"] == pytest.approx(1001 / 4051, abs=1e-3)
+    shares = np.array(found["input"]["histogram"])
+    assert shares.shape == (layerwise.BINS,)
+    assert shares.sum() == pytest.approx(4001 / 4051)
+    assert shares[:32] == pytest.approx(125 / 4051, rel=0.02)
+    assert shares[32:-1].max() < 1e-4 and shares[-1] == pytest.approx(1 / 4051)
+
+
+def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
+    network, sizes = load(INT8 / "pretrained.pt", "lstm")
+    family = FAMILIES["lstm"]
+    reference.save(tmp_path / "r.npz", reference.make(network, family, sizes, [9], segments=3))
+    graph = param.read(INT8 / "encoder.int8-lstm.param")
+    names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
+    layers = layerwise.quantized(graph, weights.read(graph, INT8 / "encoder.int8-lstm.bin"))
+    table = scale_table.read(INT8 / "encoder-scale-table-lstm.txt")
+    assert {f"{layer.name}_param_0" for layer, _ in layers} <= table.weights.keys()
+    kinds = {"Convolution": "Conv2d", "InnerProduct": "Linear", "LSTM": "LSTM"}
+    modules = dict(network.encoder.named_modules())
+    for layer, _ in layers:
+        kind, name = names[layer.name]
+        assert kind == kinds[layer.type] == type(modules[name]).__name__
+
+    files = {
+        part: (INT8 / f"{part}.ncnn.param", INT8 / f"{part}.ncnn.bin")
+        for part in ("encoder", "decoder", "joiner")
+    }
+    int8 = {
+        "encoder": (INT8 / "encoder.int8-lstm.param", INT8 / "encoder.int8-lstm.bin"),
+        "joiner": (INT8 / "joiner.int8.param", INT8 / "joiner.int8.bin"),
+    }
+    description = {"family": "lstm", "sizes": vars(sizes)}
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
+    found = layerwise.errors(files, int8, description, [noise[:100], noise])
+    assert found["recordings"] == 1 and found["seconds"] == 1.0
+    assert list(found["layers"]["encoder"]) == [layer.name for layer, _ in layers]
+    first = layers[0][0].name  # nothing comes before it
+    assert found["layers"]["encoder"][first]["alone"] == pytest.approx(
+        found["layers"]["encoder"][first]["accumulated"]
+    )
+    for errors in [*found["layers"]["encoder"].values(), *found["layers"]["joiner"].values()]:
+        assert 10 < errors["alone"]["snr_db"] < 100

@@ -1,0 +1,72 @@
+"""What a report is made of: the artifacts of one model, read from their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn.errors import UserError
+from transducer2ncnn.report.rule_graph import RuleGraph
+
+#: The order in which a reader meets them.
+PRECISIONS = ("fp32", "fp16", "int8")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Contents of files; None or empty where the configuration does not ask for them."""
+
+    model: str
+    #: model.json
+    description: Json
+    rule_graph: RuleGraph
+    #: By precision.
+    verification: dict[str, Json]
+    manifest: Json | None = None
+    quantization: Json | None = None
+    #: By precision.
+    evaluation: dict[str, Json] = field(default_factory=dict)
+    comparison: Json | None = None
+    speed: Json | None = None
+    #: The evaluated recordings by id.
+    recordings: dict[str, Json] = field(default_factory=dict)
+
+
+def read_json(path: str | Path) -> Json:
+    """
+    Raises:
+        UserError: the file is missing or holds no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read as JSON ({e}).") from None
+
+
+def by_precision(paths: Iterable[str | Path]) -> dict[str, Json]:
+    """Files named after precisions, in the reader's order."""
+    found = {Path(path).stem: read_json(path) for path in paths}
+    return {precision: found[precision] for precision in PRECISIONS if precision in found}
+
+
+def read_recordings(path: str | Path) -> dict[str, Json]:
+    """The lines of the evaluation's manifest.jsonl by id.
+
+    Raises:
+        UserError: the file is missing or a line of it is not JSON.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return {record["id"]: record for record in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError) as e:
+        raise UserError(f"{path}: cannot be read as a list of recordings ({e!r}).") from None
+
+
+def read_rule_graph(path: str | Path) -> RuleGraph:
+    found = read_json(path)
+    return RuleGraph(tuple(found["rules"]), tuple((a, b) for a, b in found["edges"]))

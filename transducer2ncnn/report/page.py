@@ -1,0 +1,356 @@
+"""The page: one HTML file that asks for nothing but itself."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from transducer2ncnn.layout import PARTS
+from transducer2ncnn.report import figures
+from transducer2ncnn.report.artifacts import PRECISIONS, Artifacts, Json
+from transducer2ncnn.report.figures import Bar
+
+MINUS, NO_BREAK_SPACE = "−", "\u00a0"
+
+#: Values of a setting that are shown, at most.
+LISTED = 6
+
+
+def render(artifacts: Artifacts, folder: str | Path) -> str:
+    """The report of one model as HTML.
+
+    Args:
+        folder: where it will lie, which paths of recordings lead from.
+    """
+    environment = Environment(
+        loader=PackageLoader("transducer2ncnn.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": size,
+        "percent": percent,
+        "points": points,
+        "power": power,
+        "number": number,
+        "fixed": fixed,
+        "duration": duration,
+        "listed": listed,
+        "label": figures.label,
+        "settings": settings,
+        "groupby_in_order": grouped,
+    }
+    style, _, _ = environment.loader.get_source(environment, "style.css")
+    precisions = list(artifacts.verification)
+    return environment.get_template("report.html").render(
+        a=artifacts,
+        style=Markup(style),
+        precisions=precisions,
+        parts=PARTS,
+        cards=_cards(artifacts, precisions),
+        verdict=_verdict(artifacts),
+        checkpoint=_checkpoint(artifacts.manifest),
+        origin=_origin(artifacts.manifest),
+        folders=_folders(artifacts.manifest),
+        systems=_systems(artifacts),
+        differences=_differences(artifacts, Path(folder)),
+        floats={p: v for p, v in artifacts.verification.items() if p != "int8"},
+        plots={name: Markup(svg) for name, svg in _plots(artifacts).items()},
+        histograms=[
+            Markup(figures.histogram(f"histogram-{i}", x["histogram"], x["absmax"], x["threshold"]))
+            if (x := layer["input"])
+            else None
+            for i, layer in enumerate((artifacts.quantization or {"layers": []})["layers"])
+        ],
+    )
+
+
+# Numbers for people
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in a unit of which there are a few."""
+    unit, value = next(
+        (unit, num_bytes / factor)
+        for unit, factor in (("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))
+        if num_bytes >= factor or factor == 1
+    )
+    digits = 0 if unit == "bytes" else 2 if value < 10 else 1
+    return f"{value:,.{digits}f}{NO_BREAK_SPACE}{unit}"
+
+
+def percent(rate: float, digits: int = 2) -> str:
+    return f"{100 * rate:.{digits}f}{NO_BREAK_SPACE}%"
+
+
+def points(rate: float, digits: int = 2) -> str:
+    """A difference of rates in percentage points, always with its sign."""
+    text = f"{100 * abs(rate):.{digits}f}"
+    sign = "±" if float(text) == 0 else "+" if rate > 0 else MINUS
+    return sign + text
+
+
+def power(value: float) -> Markup:
+    """A small number with a power of ten."""
+    if value == 0:
+        return Markup("0")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    exponent = f"{int(exponent)}".replace("-", MINUS)
+    return Markup("{}·10<sup>{}</sup>").format(mantissa, exponent)
+
+
+def number(value: float, significant: int = 4) -> str:
+    """A number with so many significant digits, and no power of ten."""
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return fixed(value, max(0, significant - 1 - magnitude))
+
+
+def fixed(value: float, digits: int = 2) -> str:
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f}{NO_BREAK_SPACE}s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes}{NO_BREAK_SPACE}minutes"
+    return f"{minutes / 60:.1f}{NO_BREAK_SPACE}hours"
+
+
+def listed(words: list[str]) -> str:
+    """One, two and three."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+# What the sections show
+
+
+def _checkpoint(manifest: Json | None) -> Json | None:
+    """The largest of the source's checkpoint files; an average is made of several."""
+    if manifest is None:
+        return None
+    files = manifest["source"]["files"]
+    checkpoints = {path: x for path, x in files.items() if path.endswith(".pt")} or files
+    path = max(checkpoints, key=lambda path: checkpoints[path]["size"])
+    return {"path": path, **checkpoints[path]}
+
+
+def _origin(manifest: Json | None) -> list[tuple[str, str]]:
+    """What the source's record says of it besides its files."""
+    source = (manifest or {"source": {}})["source"]
+    return settings({key: value for key, value in source.items() if key != "files"})
+
+
+def _folders(manifest: Json | None) -> dict[str, list[Json]]:
+    """The delivered files by precision, part by part: name, part, size and sha256."""
+    folders: dict[str, list[Json]] = {}
+    for path, file in (manifest or {"delivered": {}})["delivered"].items():
+        precision, name = Path(path).parts[-2:]
+        part = next((part for part in PARTS if name.startswith(part)), "tokens")
+        folders.setdefault(precision, []).append({"name": name, "part": part, **file})
+    for files in folders.values():
+        files.sort(key=lambda file: [*PARTS, "tokens"].index(file["part"]))
+    return {precision: folders[precision] for precision in PRECISIONS if precision in folders}
+
+
+def _total(files: list[Json]) -> int:
+    return sum(file["size"] for file in files)
+
+
+def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
+    """Each precision in a few numbers; None where nothing is known."""
+    folders = _folders(artifacts.manifest)
+    checkpoint = _checkpoint(artifacts.manifest)
+    cards = []
+    for precision in precisions:
+        files = folders.get(precision)
+        evaluated = artifacts.evaluation.get(precision)
+        speed = ((artifacts.speed or {}).get("precisions") or {}).get(precision)
+        cards.append(
+            {
+                "precision": precision,
+                "size": _total(files) if files else None,
+                "of_checkpoint": _total(files) / checkpoint["size"] if files else None,
+                "wer": evaluated["wer"] if evaluated else None,
+                "rise": evaluated["rise"] if evaluated else None,
+                "speed": speed["real_time_factor"] if speed else None,
+            }
+        )
+    return cards
+
+
+def _verdict(artifacts: Artifacts) -> list[str]:
+    """What the smallest precision gains and costs, as sentences."""
+    cards = {card["precision"]: card for card in _cards(artifacts, list(artifacts.verification))}
+    if len(cards) < 2 or "fp32" not in cards:
+        return []
+    largest, smallest = cards["fp32"], cards[list(cards)[-1]]
+    name, gains = smallest["precision"], []
+    if largest["size"] and smallest["size"]:
+        gains.append(f"takes {percent(smallest['size'] / largest['size'], 0)} of fp32’s space")
+    if largest["speed"] and smallest["speed"]:
+        gains.append(_speed_in_words(smallest["speed"], largest["speed"]))
+    sentences = [f"{name} {' and '.join(gains)}."] if gains else []
+    if rise := smallest["rise"]:
+        sentences.append(_rise_in_words(rise))
+    return sentences
+
+
+def _speed_in_words(mine: Json, of_fp32: Json) -> str:
+    if mine["min"] <= of_fp32["max"] and of_fp32["min"] <= mine["max"]:
+        return "is as fast, within what the measurement spreads"
+    share = mine["median"] / of_fp32["median"]
+    return f"needs {percent(share, 0)} of its computing time"
+
+
+def _rise_in_words(rise: Json) -> str:
+    rate = 100 * rise["rate"]
+    if f"{abs(rate):.2f}" == "0.00":
+        how = "that of PyTorch"
+    else:
+        side = "above" if rate > 0 else "below"
+        how = f"{abs(rate):.2f} percentage points {side} that of PyTorch"
+    means = "more than chance explains" if rise["significant"] else "which chance may explain"
+    low, high = points(rise["low"]), points(rise["high"])
+    interval = f"95 % confidence interval of the difference {low} to {high}"
+    return f"Its word error rate is {how} ({interval}), {means}."
+
+
+def _systems(artifacts: Artifacts) -> list[Json]:
+    """A row per system for the table of accuracy, PyTorch first."""
+    if not artifacts.evaluation:
+        return []
+    first = next(iter(artifacts.evaluation.values()))
+    return [
+        {"system": "pytorch", **first["pytorch"], "rise": None, "agreement": None},
+        *({"system": precision, **x} for precision, x in artifacts.evaluation.items()),
+    ]
+
+
+def _differences(artifacts: Artifacts, folder: Path) -> dict[str, list[Json]]:
+    """The utterances that a precision hears otherwise than PyTorch, with what to play."""
+    return {
+        precision: [
+            {
+                **x,
+                "source": _source(x["wav"], artifacts.recordings.get(x["id"]), folder),
+                "heard": {
+                    system: compare_words(x["reference"], x[key])
+                    for system, key in (("PyTorch", "pytorch"), ("sherpa-ncnn", "sherpa_ncnn"))
+                },
+            }
+            for x in evaluated["differences"]
+        ]
+        for precision, evaluated in artifacts.evaluation.items()
+    }
+
+
+def compare_words(reference: str, heard: str) -> list[tuple[str, str]]:
+    """What was heard, run by run of words: ("same", …), ("wrong", …), or ("missing", …), which is
+    of the reference."""
+    said, words = reference.split(), heard.split()
+    # In the evaluation, case makes no difference either.
+    folded = ([word.casefold() for word in side] for side in (said, words))
+    matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
+    runs = []
+    for kind, i, j, k, m in matcher.get_opcodes():
+        if kind == "equal":
+            runs.append(("same", " ".join(words[k:m])))
+            continue
+        if m > k:
+            runs.append(("wrong", " ".join(words[k:m])))
+        if j - i > m - k:
+            runs.append(("missing", " ".join(said[i + (m - k) : j])))
+    return runs
+
+
+def _source(wav: str, recording: Json | None, folder: Path) -> str:
+    """A recording's address from the page, with the part of it that the utterance is."""
+    address = quote(Path(os.path.relpath(wav, folder)).as_posix())
+    if recording and (recording.get("start") or 0) > 0:
+        start = recording["start"]
+        address += f"#t={start:g},{start + recording['duration']:g}"
+    return address
+
+
+def _plots(artifacts: Artifacts) -> dict[str, str]:
+    plots = {"rules": figures.rules("rules", artifacts.rule_graph)}
+    if folders := _folders(artifacts.manifest):
+        checkpoint = _checkpoint(artifacts.manifest)
+        rows = [("checkpoint", "pytorch", {"checkpoint": checkpoint["size"]})]
+        for precision in artifacts.verification:
+            parts = dict.fromkeys(PARTS, 0)
+            for file in folders.get(precision, []):
+                if file["part"] in parts:
+                    parts[file["part"]] += file["size"]
+            rows.append((precision, precision, parts))
+        plots["sizes"] = figures.sizes("sizes", rows)
+    floats = {p: v for p, v in artifacts.verification.items() if p != "int8"}
+    rows = [
+        (precision, part, found["parts"][part]["max_error"], found["tolerance"])
+        for precision, found in floats.items()
+        for part in PARTS
+    ]
+    if rows:
+        plots["parity"] = figures.parity("parity", rows)
+    if systems := _systems(artifacts):
+        for kind, title in (("wer", "word error rate, %"), ("ser", "sentence error rate, %")):
+            bars = [
+                Bar(x["system"], *(x[kind][key] for key in ("rate", "low", "high")))
+                for x in systems
+            ]
+            plots[kind] = figures.intervals(kind, bars, title, factor=100)
+    if artifacts.speed:
+        measured = artifacts.speed["precisions"]
+        for key, title, digits in (
+            ("real_time_factor", "real-time factor", 3),
+            ("first_token_latency", "first-token latency, s", 2),
+            ("peak_memory_mb", "peak memory, MB", 0),
+        ):
+            bars = [
+                Bar(p, *(measured[p][key][k] for k in ("median", "min", "max")))
+                for p in artifacts.verification
+                # Where nothing was heard, there is no latency.
+                if p in measured and measured[p][key]
+            ]
+            if bars:
+                plots[key] = figures.intervals(key, bars, title, digits=digits)
+    if artifacts.quantization and artifacts.quantization["layers"]:
+        plots["layers"] = figures.layer_errors("layers", artifacts.quantization["layers"])
+    return plots
+
+
+def grouped(layers: list[Json], key: str) -> list[tuple[str, list[tuple[int, Json]]]]:
+    """Layers by a key, in the order in which they come, each with its number among all."""
+    groups: dict[str, list[tuple[int, Json]]] = {}
+    for i, layer in enumerate(layers):
+        groups.setdefault(layer[key], []).append((i, layer))
+    return list(groups.items())
+
+
+def settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted keys and texts."""
+    if isinstance(values, dict) and values:
+        return [
+            row
+            for key, value in values.items()
+            for row in settings(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(values, list):
+        shown = ", ".join(map(str, values[:LISTED]))
+        if len(values) > LISTED:
+            shown += f" and {len(values) - LISTED} more"
+        return [(prefix, shown or "none")]
+    if isinstance(values, bool):
+        return [(prefix, str(values).lower())]
+    return [(prefix, "none" if values in (None, {}) else str(values))]
