@@ -24,11 +24,12 @@ def main() -> None:
     cache = decoding.Cache(args.cache, args.family, model_digest, how, code_digest(*CODE))
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
-    who = f"PyTorch, shard {args.shard} of {args.shards}"
     if new:
-        fill(cache, new, args, how, who)
+        fill(cache, new, args, how)
     decoding.write(args.output, cache, mine)
-    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
+    print(
+        f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
+    )
 
 
 def fill(
@@ -36,7 +37,6 @@ def fill(
     utterances: list[recordings.Utterance],
     args: argparse.Namespace,
     how: search.Decoding,
-    who: str,
 ) -> None:
     # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
     import torch
@@ -53,7 +53,7 @@ def fill(
     def hear(samples: np.ndarray) -> decoding.Heard:
         return decoding.heard(search.decode(transducer, samples, how), symbols)
 
-    decoding.fill(cache, utterances, hear, who)
+    decoding.fill(cache, utterances, hear, args.output)
 
 
 if __name__ == "__main__":
