@@ -1,6 +1,7 @@
 """Decode one shard of an evaluation with the checkpoint, in PyTorch: the reference."""
 
 import argparse
+import warnings
 
 import numpy as np
 
@@ -46,6 +47,8 @@ def fill(
 
     # How many threads share a sum changes how it rounds; shards use more cores.
     torch.set_num_threads(1)
+    # Which of its implementations PyTorch takes is nothing that a user could act on.
+    warnings.filterwarnings("ignore", message="LSTM with projections")
     network, sizes = model.load(args.checkpoint, args.family)
     symbols = tokens.read(args.tokens, sizes.vocab_size)
     transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
