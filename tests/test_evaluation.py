@@ -341,7 +341,7 @@ SYSTEMS = ("fp32", "fp16", "PyTorch")
 
 def decoded(output: str) -> int:
     """How many utterances a run decoded anew, by any system."""
-    return sum(map(int, re.findall(r"shard \d of \d: decoded (\d+) utterances", output)))
+    return sum(map(int, re.findall(r"-of-\d\.jsonl: decoded (\d+) utterances", output)))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Decode one shard of an evaluation with the checkpoint, in PyTorch: the reference."""
 
 import argparse
+import warnings
 
 import numpy as np
 
@@ -24,11 +25,12 @@ def main() -> None:
     cache = decoding.Cache(args.cache, args.family, model_digest, how, code_digest(*CODE))
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
-    who = f"PyTorch, shard {args.shard} of {args.shards}"
     if new:
-        fill(cache, new, args, how, who)
+        fill(cache, new, args, how)
     decoding.write(args.output, cache, mine)
-    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
+    print(
+        f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
+    )
 
 
 def fill(
@@ -36,7 +38,6 @@ def fill(
     utterances: list[recordings.Utterance],
     args: argparse.Namespace,
     how: search.Decoding,
-    who: str,
 ) -> None:
     # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
     import torch
@@ -46,6 +47,8 @@ def fill(
 
     # How many threads share a sum changes how it rounds; shards use more cores.
     torch.set_num_threads(1)
+    # Which of its implementations PyTorch takes is nothing that a user could act on.
+    warnings.filterwarnings("ignore", message="LSTM with projections")
     network, sizes = model.load(args.checkpoint, args.family)
     symbols = tokens.read(args.tokens, sizes.vocab_size)
     transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
@@ -53,7 +56,7 @@ def fill(
     def hear(samples: np.ndarray) -> decoding.Heard:
         return decoding.heard(search.decode(transducer, samples, how), symbols)
 
-    decoding.fill(cache, utterances, hear, who)
+    decoding.fill(cache, utterances, hear, args.output)
 
 
 if __name__ == "__main__":

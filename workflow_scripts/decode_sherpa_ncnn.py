@@ -27,16 +27,17 @@ def main() -> None:
     cache = decoding.Cache(args.cache, model_digest, how, code_digest(*CODE))
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
-    who = f"{args.encoder[0].parent}, shard {args.shard} of {args.shards}"
     if new:
         description = json.loads(args.description.read_text())
         _, sizes = described(description)
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
-            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, who)
+            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
     decoding.write(args.output, cache, mine)
-    print(f"{who}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before")
+    print(
+        f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
+    )
 
 
 if __name__ == "__main__":
