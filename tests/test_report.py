@@ -14,11 +14,13 @@ from typing import Any
 import browser as real_browser
 import made_up
 import pytest
+import soundfile
 from conftest import ROOT
 
 from transducer2ncnn.report import page, rule_graph
 from transducer2ncnn.report.rule_graph import RuleGraph
 
+TEST_WAVS = ROOT / "models" / "digits" / "test_wavs"
 HOSTILE = """<script>document.title = "taken over"</script><img src=x onerror="alert(1)">'&"""
 
 
@@ -204,7 +206,7 @@ def test_utterances_can_be_listened_to(report: Path) -> None:
     reader = read(report)
     assert "utterance-0" in reader.text["differences"]
     # The second one is a part of its recording.
-    address = os.path.relpath(ROOT / "models/digits/test_wavs/1.wav", report.parent)
+    address = os.path.relpath(TEST_WAVS / "1.wav", report.parent)
     assert f'src="{address}#t=1.25,3.75"' in text
     assert f'src="{address.replace("1.wav", "0.wav")}"' in text
     assert "<mark>free</mark>" in text and "<del>oh</del>" in text
@@ -231,7 +233,7 @@ def test_numbers_for_people() -> None:
     assert page.size(4495872) == "4.29\u00a0MiB"
     assert page.size(213) == "213\u00a0bytes"
     assert page.points(-0.00423) == "−0.42"
-    assert page.points(0.00001) == "±0.00"
+    assert page.points(-0.00001) == "0.00"
     assert str(page.power(1.7553e-6)) == "1.8·10<sup>−6</sup>"
     assert page.number(1234.56) == "1,235"
     assert page.number(0.99972) == "0.9997"
@@ -379,6 +381,18 @@ def test_a_browser_finds_nothing_wrong(
     assert driver.title == "digits in ncnn"
     assert driver.execute_script("return document.scripts.length") == 0
     assert driver.execute_script("return document.querySelectorAll('section').length") == 10
+
+
+def test_a_browser_plays_the_recordings(browser: real_browser.Browser, report: Path) -> None:
+    browser.open(report, 1280)
+    played = browser.driver.execute_async_script("""
+        const done = arguments[0], audio = document.querySelector("audio");
+        audio.onloadedmetadata = () => done(audio.duration);
+        audio.onerror = () => done("cannot play " + audio.src);
+        audio.load();
+        audio.preload = "auto";
+    """)
+    assert played == pytest.approx(soundfile.info(TEST_WAVS / "0.wav").duration, abs=0.01)
 
 
 def test_a_large_model_fits_too(browser: real_browser.Browser, tmp_path: Path) -> None:

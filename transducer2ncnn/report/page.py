@@ -93,9 +93,9 @@ def percent(rate: float, digits: int = 2) -> str:
 
 
 def points(rate: float, digits: int = 2) -> str:
-    """A difference of rates in percentage points, always with its sign."""
+    """A difference of rates in percentage points, with its sign."""
     text = f"{100 * abs(rate):.{digits}f}"
-    sign = "±" if float(text) == 0 else "+" if rate > 0 else MINUS
+    sign = "" if float(text) == 0 else "+" if rate > 0 else MINUS
     return sign + text
 
 
@@ -215,15 +215,16 @@ def _speed_in_words(mine: Json, of_fp32: Json) -> str:
 
 def _rise_in_words(rise: Json) -> str:
     rate = 100 * rise["rate"]
-    if f"{abs(rate):.2f}" == "0.00":
-        how = "that of PyTorch"
-    else:
-        side = "above" if rate > 0 else "below"
-        how = f"{abs(rate):.2f} percentage points {side} that of PyTorch"
-    means = "more than chance explains" if rise["significant"] else "which chance may explain"
     low, high = points(rise["low"]), points(rise["high"])
-    interval = f"95 % confidence interval of the difference {low} to {high}"
-    return f"Its word error rate is {how} ({interval}), {means}."
+    interval = f"(95 % confidence interval of the difference: {low} to {high})"
+    if f"{abs(rate):.2f}" == "0.00":
+        return f"Its word error rate is that of PyTorch {interval}."
+    side = "above" if rate > 0 else "below"
+    means = "more than chance explains" if rise["significant"] else "which chance may explain"
+    return (
+        f"Its word error rate is {abs(rate):.2f} percentage points {side} that of PyTorch "
+        f"{interval}, {means}."
+    )
 
 
 def _systems(artifacts: Artifacts) -> list[Json]:

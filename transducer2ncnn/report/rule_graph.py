@@ -80,7 +80,7 @@ def layout(graph: RuleGraph, widths: dict[str, float], gap: float) -> Layout:
     for a, b in graph.edges:
         between = [f"{a}>{b}>{y}" for y in range(level[a] + 1, level[b])]
         level |= {node: level[a] + 1 + i for i, node in enumerate(between)}
-        wide |= dict.fromkeys(between, 0.0)
+        wide |= dict.fromkeys(between, gap)
         chains[a, b] = [a, *between, b]
     links = [pair for chain in chains.values() for pair in itertools.pairwise(chain)]
     above, below = _by_first((b, a) for a, b in links), _by_first(links)
