@@ -15,7 +15,7 @@ export: $(READY)
 test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 # --without-pip, and the pip at hand installs into it: Debian's Python has no ensurepip.
 $(READY): requirements.lock

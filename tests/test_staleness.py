@@ -54,4 +54,4 @@ def test_the_rules_scripts_reach_what_they_use() -> None:
     assert "transducer2ncnn/families/lstm/graph.py" in reached("trace.py")
     assert "transducer2ncnn/families/lstm/graph.py" not in reached("verify.py")
     assert "transducer2ncnn/verification.py" in reached("verify.py")
-    assert "transducer2ncnn/greedy.py" in reached("transcribe.py")
+    assert "transducer2ncnn/search.py" in reached("transcribe.py")
