@@ -150,6 +150,11 @@ def test_wavs(wildcards):
     return files_of(wildcards.model, "test_wavs")
 
 
+def compared_wavs(wildcards):
+    """What int8 is compared with fp32 on."""
+    return test_wavs(wildcards) or model_of(wildcards).calibration_wavs
+
+
 def vocabulary(wildcards):
     """What the vocabulary is read from: tokens, bpe_model or both."""
     found = {key: files_of(wildcards.model, key) for key in ("tokens", "bpe_model")}

@@ -108,7 +108,7 @@ rule verify_int8:
         **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
+        wavs=compared_wavs,
     output:
         report(
             "results/{model}/verification/int8.json",
@@ -158,7 +158,7 @@ rule measure_layers:
         observed=observed_shards if {"encoder", "joiner"} & {*quantized_parts} else [],
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
-        wavs=lambda wildcards: test_wavs(wildcards) or model_of(wildcards).calibration_wavs,
+        wavs=compared_wavs,
     output:
         report(
             "results/{model}/quantization.json",

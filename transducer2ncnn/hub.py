@@ -346,14 +346,12 @@ def _hub_file(repo_id: str, sibling: Any) -> HubFile:
 
 
 def _hash(path: Path, file: HubFile) -> str:
-    if len(file.hash) == 64:
-        digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with open(path, "rb") as f:
-        while block := f.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        if len(file.hash) == 64:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+        header = f"blob {path.stat().st_size}\0".encode()
+        blob = hashlib.sha1(header, usedforsecurity=False)
+        return hashlib.file_digest(f, lambda: blob).hexdigest()
 
 
 def _known(repo_id: str, revision: str, record: str | Path, why: str) -> Snapshot:

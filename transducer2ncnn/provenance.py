@@ -24,12 +24,9 @@ DELIVERED = "sherpa-ncnn"
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
     with open(path, "rb") as f:
-        while block := f.read(2**20):
-            digest.update(block)
-            size += len(block)
-    return {"size": size, "sha256": digest.hexdigest()}
+        digest = hashlib.file_digest(f, "sha256")
+        return {"size": f.tell(), "sha256": digest.hexdigest()}
 
 
 def make(

@@ -14,7 +14,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    model.check_stated(args.checkpoint, args.family, args.sizes)
+    if args.sizes:
+        model.check_stated(args.checkpoint, args.family, args.sizes)
     description = model.describe(args.checkpoint, args.family)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
