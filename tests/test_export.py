@@ -89,6 +89,11 @@ def fake_pnnx(tmp_path: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Non
         ("echo pass_ncnn; exit 3", "failed with exit status 3"),
         ('echo pass_ncnn; echo x > "$ncnnparam"', "without an error and left out model.ncnn.bin"),
         ('echo pass_ncnn; echo x > "$ncnnparam"; : > "$ncnnbin"', "left out model.ncnn.bin"),
+        # As where the disk is full.
+        (
+            'echo pass_ncnn; echo 7767517 > "$ncnnparam"; echo x > "$ncnnbin"',
+            "without an error and wrote files that are not whole",
+        ),
     ],
 )
 def test_a_pnnx_that_fails_in_any_way_leaves_nothing(

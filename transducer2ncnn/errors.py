@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -15,5 +16,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(1)
+        message = str(e)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = e.filename or "what was to be written"
+        message = f"{where}: the disk is full. Make room and start again; what is there is whole."
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

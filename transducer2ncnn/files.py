@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PREFIX = ".partial-"
+#: A file in such a folder, locked for as long as the process that writes there lives.
+LOCK = ".lock"
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; what is written there becomes ``path`` if nothing raises."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In a folder of its own it can have its final name, which some formats write into the file.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-        partial = Path(folder, path.name)
+    with scratch(path.parent) as folder:
+        partial = folder / path.name
         yield partial
         partial.replace(path)
+
+
+@contextmanager
+def scratch(parent: str | Path) -> Iterator[Path]:
+    """Yield a folder in ``parent`` for what is in the making.
+
+    It is removed in the end, and what writers that were killed left behind there as well.
+    """
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=PREFIX) as folder, _held(Path(folder)):
+        yield Path(folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock."""
+    unlocked = folder / f"{LOCK}-to-be"
+    with unlocked.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # the file system has no locks; without one, nobody removes the folder
+            pass
+        else:
+            # Only now, so that nobody finds it before it is locked.
+            unlocked.rename(folder / LOCK)
+        yield
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
+        try:
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        except OSError:  # its writer lives, or has just removed it
+            continue
 
 
 def write_text(path: str | Path, text: str) -> None:
