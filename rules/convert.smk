@@ -8,11 +8,14 @@ rule convert:
         plain("{part}"),
     log:
         "logs/{model}/convert-{precision}-{part}.log",
+    group:
+        "export"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 200 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(200, per_mb=2),
+        runtime=minutes(5, per_gb=20),
     params:
         code=code("convert", "pnnx"),
     message:

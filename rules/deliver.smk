@@ -15,11 +15,13 @@ rule deliver:
         tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
     log:
         "logs/{model}/deliver-{precision}.log",
+    localrule: True
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=400,
+        mem_mb=memory(400),
+        runtime=minutes(5),
     params:
         folder=lambda wildcards, output: Path(output.tokens).parent,
         gate=lambda wildcards, input: max_rise(wildcards, input.evaluation),

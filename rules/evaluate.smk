@@ -18,7 +18,8 @@ rule check_recordings:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=400,
+        mem_mb=memory(400),
+        runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         manifest=lambda wildcards: model_of(wildcards).evaluation,
         code=code("check_recordings", "soundfile"),
@@ -45,7 +46,8 @@ rule decode_pytorch:
     # One thread, so that the sums are rounded the same on every machine; shards use more cores.
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 500 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(500, per_mb=2),
+        runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         family=lambda wildcards: model_of(wildcards).family,
         decoding=decoding_arguments,
@@ -87,7 +89,8 @@ rule decode_sherpa_ncnn:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 400 + 3 * checkpoint_mb(wildcards),
+        mem_mb=memory(400, per_mb=3),
+        runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
         cache="results/{model}/evaluation/cache/{precision}",
@@ -127,11 +130,14 @@ rule score:
         "logs/{model}/score-{precision}.log",
     wildcard_constraints:
         precision="fp16|fp32|int8",
+    group:
+        "score"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=400,
+        mem_mb=memory(400),
+        runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         code=code("score", "jiwer", "rapidfuzz", "numpy"),
         decoding=CONFIG.evaluation.decoding,
@@ -160,11 +166,14 @@ rule compare_precisions:
         "results/{model}/evaluation/comparison.json",
     log:
         "logs/{model}/compare_precisions.log",
+    group:
+        "report"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=400,
+        mem_mb=memory(400),
+        runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         heard=lambda wildcards: " ".join(
             f"--heard {precision} {shlex.join(expand(heard(precision), model=wildcards.model))}"
@@ -206,7 +215,8 @@ rule measure_speed:
     # All of them, so that nothing else runs at the same time; it computes with params.threads.
     threads: all_cores
     resources:
-        mem_mb=lambda wildcards: 400 + 3 * checkpoint_mb(wildcards),
+        mem_mb=memory(400, per_mb=3),
+        runtime=minutes(60, per_gb=60),
     params:
         precisions=lambda wildcards: " ".join(
             f"--precision {precision} {shlex.join(networks_of(wildcards.model, precision))}"
@@ -244,11 +254,14 @@ rule tabulate:
         ),
     log:
         "logs/{model}/tabulate.log",
+    group:
+        "score"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=200,
+        mem_mb=memory(200),
+        runtime=minutes(5),
     params:
         code=code("tabulate"),
     message:

@@ -8,11 +8,14 @@ rule inspect_checkpoint:
         "results/{model}/model.json",
     log:
         "logs/{model}/inspect_checkpoint.log",
+    group:
+        "export"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 400 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(400, per_mb=2),
+        runtime=minutes(5, per_gb=10),
     params:
         family=lambda wildcards: model_of(wildcards).family,
         sizes=lambda wildcards: json.dumps(model_of(wildcards).sizes),
@@ -36,11 +39,13 @@ rule make_tokens:
         "results/{model}/tokens.txt",
     log:
         "logs/{model}/make_tokens.log",
+    localrule: True
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=200,
+        mem_mb=memory(200),
+        runtime=minutes(5),
     params:
         given=lambda wildcards: " ".join(
             f"--{key} {shlex.quote(path)}" for key, path in vocabulary(wildcards).items()

@@ -15,7 +15,8 @@ rule observe:
     # One thread, so that the sums are rounded the same on every machine; shards use more cores.
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 1000 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(1000, per_mb=2),
+        runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
         family=lambda wildcards: model_of(wildcards).family,
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
@@ -49,11 +50,14 @@ rule make_scale_table:
         "results/{model}/ncnn/int8/{part}-scale-table.txt",
     log:
         "logs/{model}/make_scale_table-{part}.log",
+    group:
+        "quantize"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 400 + checkpoint_mb(wildcards),
+        mem_mb=memory(400, per_mb=1),
+        runtime=minutes(5, per_gb=20),
     params:
         lstm=lambda wildcards: "--lstm" if CONFIG.precisions.int8.lstm else "",
         keep=lambda wildcards: shlex.join(CONFIG.precisions.int8.keep.get(wildcards.part, [])),
@@ -79,11 +83,14 @@ rule quantize:
         plain("{part}", "int8"),
     log:
         "logs/{model}/quantize-{part}.log",
+    group:
+        "quantize"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 300 + checkpoint_mb(wildcards),
+        mem_mb=memory(300, per_mb=1),
+        runtime=minutes(5, per_gb=20),
     params:
         rest=lambda wildcards: CONFIG.precisions.int8.rest,
         code=code("quantize"),
@@ -122,7 +129,8 @@ rule verify_int8:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 600 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(600, per_mb=2, audio_mb=compared_mb),
+        runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
         min_agreement=CONFIG.precisions.int8.min_agreement,
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
@@ -172,7 +180,8 @@ rule measure_layers:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 1000 + 3 * checkpoint_mb(wildcards),
+        mem_mb=memory(1000, per_mb=3, audio_mb=compared_mb),
+        runtime=minutes(5, per_gb=20, per_minute=20, audio_mb=compared_mb),
     params:
         parts=lambda wildcards, input: " ".join(
             f"--{part} {shlex.join(input[part])}" for part in quantized_parts

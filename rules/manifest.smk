@@ -10,11 +10,14 @@ rule manifest:
         "results/{model}/manifest.json",
     log:
         "logs/{model}/manifest.log",
+    group:
+        "record"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=200,
+        mem_mb=memory(200),
+        runtime=minutes(5, per_gb=10),
     params:
         config=lambda wildcards: json.dumps(configuration_of(wildcards.model)),
         code=code("manifest", *provenance.DISTRIBUTIONS),

@@ -6,11 +6,14 @@ rule list_rules:
         "results/{model}/rules.json",
     log:
         "logs/{model}/list_rules.log",
+    group:
+        "report"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=400,
+        mem_mb=memory(400),
+        runtime=minutes(5),
     params:
         snakefile=workflow.main_snakefile,
         # Without the other models, so that their changes do not make this one's report stale.
@@ -44,11 +47,14 @@ rule make_report:
         ),
     log:
         "logs/{model}/make_report.log",
+    group:
+        "report"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
+        runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         options=lambda wildcards, input: " ".join(
             f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"

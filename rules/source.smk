@@ -15,7 +15,8 @@ rule download:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=300,
+        mem_mb=memory(300),
+        runtime=minutes(60, per_gb=60),
     params:
         repo_id=lambda wildcards: model_of(wildcards).repo_id,
         commit=lambda wildcards: snapshot(wildcards.model).commit,
@@ -51,7 +52,8 @@ rule average:
     threads: 1
     resources:
         # Of each training checkpoint, which holds the optimizer too, only the model is read.
-        mem_mb=lambda wildcards: 500 + checkpoint_mb(wildcards),
+        mem_mb=memory(500, per_mb=1),
+        runtime=minutes(5, per_gb=30),
     params:
         interval=lambda wildcards: ("--interval" if model_of(wildcards).use_averaged_model else ""),
         code=code("average", "torch"),
@@ -73,11 +75,14 @@ rule record_source:
         "results/{model}/source.json",
     log:
         "logs/{model}/record_source.log",
+    group:
+        "record"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=200,
+        mem_mb=memory(200),
+        runtime=minutes(5, per_gb=10),
     params:
         source=lambda wildcards: json.dumps(source_of(wildcards.model)),
         code=code("record_source"),

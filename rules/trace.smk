@@ -9,11 +9,14 @@ rule trace:
         "results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     log:
         "logs/{model}/trace-{part}.log",
+    group:
+        "export"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 400 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(400, per_mb=2),
+        runtime=minutes(5, per_gb=20),
     params:
         family=lambda wildcards: model_of(wildcards).family,
         code=code("trace", "torch"),

@@ -24,7 +24,8 @@ rule transcribe:
         "../envs/export.yaml"
     threads: CONFIG.transcription.threads
     resources:
-        mem_mb=lambda wildcards: 600 + 3 * checkpoint_mb(wildcards),
+        mem_mb=memory(600, per_mb=3, audio_mb=test_wavs_mb),
+        runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=test_wavs_mb),
     params:
         sherpa=lambda wildcards, input: Path(input.tokens).parent,
         references=lambda wildcards, input: (

@@ -9,11 +9,14 @@ rule make_reference:
         "results/{model}/verification/reference.npz",
     log:
         "logs/{model}/make_reference.log",
+    group:
+        "export"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 500 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(500, per_mb=2),
+        runtime=minutes(5, per_gb=20),
     params:
         family=lambda wildcards: model_of(wildcards).family,
         lengths=CONFIG.verification.lengths,
@@ -51,7 +54,8 @@ rule verify:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: 600 + 2 * checkpoint_mb(wildcards),
+        mem_mb=memory(600, per_mb=2),
+        runtime=minutes(5, per_gb=20),
     params:
         tolerance=lambda wildcards: getattr(CONFIG.precisions, wildcards.precision).tolerance,
         code=code("verify", "ncnn"),
