@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -70,14 +71,20 @@ class Workflow:
             "verification": {"lengths": [9, 30], "segments": 10},
         }
 
-    def snakemake(self, config: Config, *arguments: str) -> subprocess.CompletedProcess:
+    def start(self, config: Config, *arguments: str, **options: Any) -> subprocess.Popen:
         (self.work / "config.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", "-s", self.project / "Snakefile"]
         # Nothing of this checkout may reach the run: it is the copy that is under test.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | self.variables
-        return subprocess.run(
-            [*command, *arguments], cwd=self.work, env=environment, capture_output=True, text=True
+        return subprocess.Popen(
+            [*command, *arguments], cwd=self.work, env=environment, text=True, **options
         )
+
+    def snakemake(self, config: Config, *arguments: str) -> subprocess.CompletedProcess:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with self.start(config, *arguments, **pipes) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run(self, config: Config, *arguments: str, cores: int = 2) -> str:
         done = self.snakemake(config, "--cores", str(cores), *arguments)
