@@ -100,7 +100,7 @@ def test_the_rules_of_each_model_are_snakemakes(finished: Workflow) -> None:
 def test_the_report_is_made_again_for_what_it_shows(finished: Workflow) -> None:
     def reports(config: Config) -> set[str]:
         done = finished.snakemake(config, "-n")
-        return set(re.findall(r"^Job \d+: (.*): making the report$", done.stdout, re.MULTILINE))
+        return set(re.findall(r"^ *Job \d+: (.*): making the report$", done.stdout, re.MULTILINE))
 
     template = finished.project / "transducer2ncnn/report/templates/style.css"
     style = template.read_text()

@@ -95,7 +95,7 @@ class Workflow:
         """The messages of the jobs that a run would start; those that sum up left out."""
         done = self.snakemake(config, "-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-        messages = re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, re.MULTILINE)
+        messages = re.findall(r"^ *Job \d+: (.*)$", done.stdout + done.stderr, re.MULTILINE)
         return {
             m for m in messages if not m.startswith("everything") and not m.endswith(SUMMING_UP)
         }
