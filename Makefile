@@ -10,7 +10,6 @@ READY := $(VENV)/installed
 
 export: $(READY)
 	$(VENV)/bin/snakemake --cores $(CORES)
-	@$(VENV)/bin/python -m workflow_scripts.summarize --results results
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

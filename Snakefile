@@ -9,6 +9,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/source.smk"
 include: "rules/inspect.smk"
 include: "rules/trace.smk"
@@ -27,6 +28,14 @@ if CONFIG.precisions.int8:
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/folders.smk"
+
+
+onsuccess:
+    summarize()
+
+
+onerror:
+    summarize()
 
 
 rule all:

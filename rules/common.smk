@@ -16,19 +16,25 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.exceptions import WorkflowError
 
 from transducer2ncnn import config as configuration
-from transducer2ncnn import manifests, provenance
+from transducer2ncnn import manifests, provenance, summary
 from transducer2ncnn.environment import set_up_scripts
 from transducer2ncnn.errors import UserError
+from transducer2ncnn.files import write_text
 from transducer2ncnn.layout import PARTS, file_name
 from transducer2ncnn.staleness import code_digest
 
 set_up_scripts(workflow.basedir)
 
+# Whether what does not hang on who makes it is shared with other runs. A rule that said so without
+# --cache would be warned of in every run. All that a cached rule's wildcards change must be in its
+# params: Snakemake's hash leaves out the wildcards, and the command as it is run.
+CACHING = workflow.workflow_settings.cache is not None
+
 try:
     CONFIG = configuration.parse(config)
     for stating in CONFIG.models.values():
-        # What is on the Hub is checked when it has arrived.
-        if stating.sizes and stating.source != "huggingface":
+        # What is elsewhere is checked when it has arrived.
+        if stating.sizes and stating.source != "huggingface" and stating.here():
             # Seldom, so that other runs need not wait for torch.
             from transducer2ncnn.model import check_stated
 
@@ -110,21 +116,28 @@ def on_hub(name, key):
     return snapshot(name).matching(named or [], where)
 
 
+@functools.cache
+def placed(path):
+    """A path of the configuration: in a storage if it is an address there, or else on this
+    machine, wherever results go."""
+    return storage(path) if configuration.is_address(path) else local(path)
+
+
 def files_of(name, key):
-    """The same as files here, and for other models what the key names."""
+    """The files that a key of a model names; of those on the Hub, what they are here."""
     model = CONFIG.models[name]
-    if model.source == "huggingface":
+    if model.source == "huggingface" and key in model.REMOTE:
         return [f"results/{name}/hub/{file.path}" for file in on_hub(name, key)]
     named = getattr(model, key) or []
-    return [named] if isinstance(named, str) else named
+    return [placed(path) for path in ([named] if isinstance(named, str) else named)]
 
 
 def checkpoints_of(name):
     """The checkpoints that a model is made of."""
     model = CONFIG.models[name]
-    if model.source == "huggingface":
-        return files_of(name, "checkpoint")
-    return [str(path) for path in model.checkpoints()]
+    if model.source == "exp_dir":
+        return [placed(path) for path in model.checkpoints()]
+    return files_of(name, "checkpoint")
 
 
 def averages(name):
@@ -144,97 +157,42 @@ def checkpoint_mb(wildcards):
     name = wildcards.model
     if CONFIG.models[name].source == "huggingface":
         return on_hub(name, "checkpoint")[0].size / 1e6
-    return max(Path(path).stat().st_size for path in checkpoints_of(name)) / 1e6
+    return max(size_of(path) for path in checkpoints_of(name)) / 1e6
+
+
+@functools.cache
+def size_of(path):
+    """Bytes of a file that the configuration names."""
+    stored = path.flags.get("storage_object")
+    return stored.size() if stored else Path(path).stat().st_size
 
 
 def test_wavs(wildcards):
     return files_of(wildcards.model, "test_wavs")
 
 
+def calibration_wavs(wildcards):
+    return files_of(wildcards.model, "calibration_wavs")
+
+
+#: Recordings that int8 is compared with fp32 on, at most; all are in memory at once.
+COMPARED = 100
+
+
 def compared_wavs(wildcards):
-    """What int8 is compared with fp32 on."""
-    return test_wavs(wildcards) or model_of(wildcards).calibration_wavs
+    """The test wavs, or else those of the calibration; of many, some from the whole length."""
+    wavs = test_wavs(wildcards) or calibration_wavs(wildcards)
+    return wavs[:: math.ceil(len(wavs) / COMPARED)]
 
 
-@functools.cache
-def audio_mb(name, key):
-    """The size of the recordings that a key of a model names; read once, for they may be many."""
-    model = CONFIG.models[name]
-    if key == "test_wavs" and model.source == "huggingface":
-        return sum(file.size for file in on_hub(name, key)) / 1e6
-    paths = getattr(model, key) or []
-    if key == "evaluation" and paths:
-        paths = manifests.files(paths)
-    return sum(Path(path).stat().st_size for path in paths) / 1e6
-
-
-def test_wavs_mb(wildcards):
-    return audio_mb(wildcards.model, "test_wavs")
-
-
-def compared_mb(wildcards):
-    """The size of what int8 is compared with fp32 on."""
-    return test_wavs_mb(wildcards) or audio_mb(wildcards.model, "calibration_wavs")
-
-
-def observed_mb(wildcards):
-    return audio_mb(wildcards.model, "calibration_wavs") / int(wildcards.shards)
-
-
-def evaluation_mb(wildcards):
-    return audio_mb(wildcards.model, "evaluation")
-
-
-def decoded_mb(wildcards):
-    return evaluation_mb(wildcards) / int(wildcards.shards)
+def transcripts(wildcards):
+    return files_of(wildcards.model, "transcripts")
 
 
 def vocabulary(wildcards):
     """What the vocabulary is read from: tokens, bpe_model or both."""
     found = {key: files_of(wildcards.model, key) for key in ("tokens", "bpe_model")}
     return {key: files[0] for key, files in found.items() if files}
-
-
-#: MB of a cluster's job that the two snakemakes hold which run the rule's command there.
-AROUND_MB = 300
-#: MB of a minute of audio: 16 bits, 16 kHz. What is recorded at a higher rate gets more than it
-#: needs, and to stat a file is quicker than to read how long it is.
-MINUTE_MB = 1.92
-
-
-def memory(base, per_mb=0, audio_mb=lambda wildcards: 0):
-    """A rule's mem_mb, raised at each retry.
-
-    Args:
-        base: MB for a model without weights.
-        per_mb: MB for each MB of the checkpoint.
-        audio_mb: function of the wildcards: MB of recordings that the rule holds, as floats.
-    """
-
-    def mem_mb(wildcards, attempt):
-        needed = base + per_mb * checkpoint_mb(wildcards) + 2 * audio_mb(wildcards)
-        return math.ceil(needed * attempt + (0 if workflow.local_exec else AROUND_MB))
-
-    return mem_mb
-
-
-def minutes(base, per_gb=0, per_minute=0, audio_mb=lambda wildcards: 0):
-    """A rule's runtime, a limit and no estimate: ten times what was measured, or more. Raised at
-    each retry.
-
-    Args:
-        base: minutes for a model without weights.
-        per_gb: minutes for each GB of the checkpoint.
-        per_minute: minutes for each minute of audio.
-        audio_mb: function of the wildcards: MB of recordings that the rule works on.
-    """
-
-    def runtime(wildcards, attempt):
-        audio = audio_mb(wildcards) / MINUTE_MB
-        needed = base + per_gb * checkpoint_mb(wildcards) / 1000 + per_minute * audio
-        return math.ceil(needed * attempt)
-
-    return runtime
 
 
 def only(predicate):
@@ -333,8 +291,11 @@ def source_of(name):
 def configuration_of(name):
     """What of the configuration a model is made with."""
     precisions = set(CONFIG.precisions_of(name))
+    # As stated: a pattern may stand for more recordings than a command can name.
+    stated = config["models"][name]
+    wavs = {key: stated[key] for key in ("test_wavs", "calibration_wavs") if key in stated}
     return {
-        "model": CONFIG.models[name].model_dump(),
+        "model": CONFIG.models[name].model_dump() | wavs,
         "precisions": CONFIG.precisions.model_dump(include=precisions),
         "verification": CONFIG.verification.model_dump(),
     }
@@ -384,3 +345,37 @@ def all_cores(wildcards):
         return workflow.cores
     except WorkflowError:  # a cluster's jobs may be limited by number instead
         return CONFIG.transcription.threads
+
+
+def whereabouts(path):
+    """Where a file is for a person: here, or at its address in a storage."""
+    stored = getattr(path, "flags", {}).get("storage_object")
+    return stored.query if stored else str(path)
+
+
+def summarize():
+    """Say what became of the run's models."""
+    failed = {
+        job
+        for failing in workflow.scheduler.failed
+        for job in (failing.jobs if failing.is_group() else [failing])
+    }
+    jobs = [
+        summary.Job(
+            model=job.wildcards.model,
+            message=job.message,
+            log=Path(job.log[0]),
+            delivers=(
+                whereabouts(job.output.tokens).rpartition("/")[0]
+                if job.rule.name in ("deliver", "deliver_int8")
+                else None
+            ),
+            done=workflow.dag.noneedrun_finished(job),
+            # A group's other jobs may be done.
+            failed=job in failed and not workflow.dag.finished(job),
+        )
+        for job in workflow.dag.jobs
+        if "model" in job.wildcards_dict
+    ]
+    if jobs:
+        print(*summary.lines(Path("results"), jobs), "", sep="\n")

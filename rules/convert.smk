@@ -5,9 +5,10 @@ rule convert:
     input:
         traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     output:
-        plain("{part}"),
+        **dict(zip(("param", "bin"), plain("{part}"))),
     log:
         "logs/{model}/convert-{precision}-{part}.log",
+    cache: CACHING
     group:
         "export"
     conda:
@@ -17,12 +18,13 @@ rule convert:
         mem_mb=memory(200, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
+        precision=lambda wildcards: wildcards.precision,
         code=code("convert", "pnnx"),
     message:
         "{wildcards.model}: converting the {wildcards.part} to {wildcards.precision}"
     shell:
         "python -m workflow_scripts.convert"
         " --traced {input.traced:q}"
-        " --precision {wildcards.precision}"
+        " --precision {params.precision}"
         " --output {output:q}"
         " > {log:q} 2>&1"

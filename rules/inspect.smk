@@ -47,8 +47,8 @@ rule make_tokens:
         mem_mb=memory(200),
         runtime=minutes(5),
     params:
-        given=lambda wildcards: " ".join(
-            f"--{key} {shlex.quote(path)}" for key, path in vocabulary(wildcards).items()
+        given=lambda wildcards, input: " ".join(
+            f"--{key} {shlex.quote(input[key])}" for key in vocabulary(wildcards)
         ),
         code=code("make_tokens", "sentencepiece"),
     message:

@@ -1,15 +1,63 @@
 # fp32 to int8: calibration on recordings, scale tables, quantization, and what it cost.
 
 
+# No command, whose length the system limits: the recordings may be many.
+rule list_recordings:
+    input:
+        calibration_wavs,
+    output:
+        "results/{model}/calibration/recordings.txt",
+    log:
+        "logs/{model}/list_recordings.log",
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=memory(200),
+        runtime=minutes(5),
+    message:
+        "{wildcards.model}: listing the calibration recordings"
+    run:
+        write_text(output[0], "".join(f"{wav}\n" for wav in input))
+
+
+rule measure_recordings:
+    input:
+        recordings="results/{model}/calibration/recordings.txt",
+        wavs=calibration_wavs,
+    output:
+        "results/{model}/calibration/recordings.tsv",
+    log:
+        "logs/{model}/measure_recordings.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(300),
+        runtime=minutes(5, per_minute=0.1, audio_mb=calibration_mb),
+    params:
+        code=code("measure_recordings", "soundfile"),
+    message:
+        "{wildcards.model}: measuring the calibration recordings"
+    shell:
+        "python -m workflow_scripts.measure_recordings"
+        " --recordings {input.recordings:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
 rule observe:
     input:
         checkpoint=checkpoint,
         description="results/{model}/model.json",
-        wavs=lambda wildcards: model_of(wildcards).calibration_wavs,
+        # It holds the recordings' hashes, so that they need not all be looked at for each shard.
+        recordings="results/{model}/calibration/recordings.tsv",
+        # What is in a storage has to be fetched, though.
+        wavs=lambda wildcards: [f for f in calibration_wavs(wildcards) if "local" not in f.flags],
     output:
         "results/{model}/calibration/{shard}-of-{shards}.npz",
     log:
         "logs/{model}/observe-{shard}-of-{shards}.log",
+    cache: CACHING
     conda:
         "../envs/export.yaml"
     # One thread, so that the sums are rounded the same on every machine; shards use more cores.
@@ -19,6 +67,8 @@ rule observe:
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
         family=lambda wildcards: model_of(wildcards).family,
+        shard=lambda wildcards: wildcards.shard,
+        shards=lambda wildcards: wildcards.shards,
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
         "{wildcards.model}: observing activations, shard {wildcards.shard} of {wildcards.shards}"
@@ -26,9 +76,9 @@ rule observe:
         "python -m workflow_scripts.observe"
         " --checkpoint {input.checkpoint:q}"
         " --family {params.family:q}"
-        " --wavs {input.wavs:q}"
-        " --shard {wildcards.shard}"
-        " --shards {wildcards.shards}"
+        " --recordings {input.recordings:q}"
+        " --shard {params.shard}"
+        " --shards {params.shards}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -224,7 +274,7 @@ use rule transcribe as transcribe_int8 with:
         tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
         description="results/{model}/model.json",
         wavs=test_wavs,
-        references=lambda wildcards: model_of(wildcards).transcripts or [],
+        references=transcripts,
     output:
         report(
             "results/{model}/transcripts/int8.tsv",

@@ -40,6 +40,10 @@ rule check_manifest:
     localrule: True
     conda:
         "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=200,
+        runtime=60,
     message:
         "checking results against their manifests"
     shell:

@@ -85,6 +85,10 @@ rule record_source:
         runtime=minutes(5, per_gb=10),
     params:
         source=lambda wildcards: json.dumps(source_of(wildcards.model)),
+        names=lambda wildcards: [
+            whereabouts(path)
+            for path in [*checkpoints_of(wildcards.model), *vocabulary(wildcards).values()]
+        ],
         code=code("record_source"),
     message:
         "{wildcards.model}: recording where it comes from"
@@ -92,5 +96,6 @@ rule record_source:
         "python -m workflow_scripts.record_source"
         " --source {params.source:q}"
         " --files {input:q}"
+        " --names {params.names:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

@@ -9,6 +9,7 @@ rule trace:
         "results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     log:
         "logs/{model}/trace-{part}.log",
+    cache: CACHING
     group:
         "export"
     conda:
@@ -19,6 +20,7 @@ rule trace:
         runtime=minutes(5, per_gb=20),
     params:
         family=lambda wildcards: model_of(wildcards).family,
+        part=lambda wildcards: wildcards.part,
         code=code("trace", "torch"),
     message:
         "{wildcards.model}: tracing the {wildcards.part}"
@@ -26,6 +28,6 @@ rule trace:
         "python -m workflow_scripts.trace"
         " --checkpoint {input.checkpoint:q}"
         " --family {params.family:q}"
-        " --part {wildcards.part}"
+        " --part {params.part}"
         " --output {output:q}"
         " > {log:q} 2>&1"

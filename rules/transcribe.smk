@@ -10,7 +10,7 @@ rule transcribe:
         joiner=plain("joiner"),
         description="results/{model}/model.json",
         wavs=test_wavs,
-        references=lambda wildcards: model_of(wildcards).transcripts or [],
+        references=transcripts,
     output:
         report(
             "results/{model}/transcripts/{precision}.tsv",
@@ -29,7 +29,7 @@ rule transcribe:
     params:
         sherpa=lambda wildcards, input: Path(input.tokens).parent,
         references=lambda wildcards, input: (
-            f"--references {shlex.quote(input.references)}" if input.references else ""
+            f"--references {shlex.join(input.references)}" if input.references else ""
         ),
         code=code("transcribe", "ncnn", "sherpa-ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
     message:

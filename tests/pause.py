@@ -1,8 +1,9 @@
 """Stopping a rule's command just before its output gets its name, to do something to it there.
 
 A folder's ``sitecustomize`` is run by every Python that has the folder on its path: the rules'
-commands are held without a change to the project, which its digests of code would notice. What
-submits jobs asks for their state every second, where it would wait ten seconds longer each time.
+commands are held without a change to the project, which its digests of code would notice. They
+take ``BALLAST`` bytes of memory, if it is set. What submits jobs asks for their state every second,
+where it would wait ten seconds longer each time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def replace(source, target, **options):
     rename(source, target, **options)
 
 os.replace = replace
+
+if any(word.startswith("workflow_scripts.") for word in sys.orig_argv[:3]):
+    ballast = b"x" * int(os.environ.get("BALLAST", 0))
 
 if "snakemake" in sys.orig_argv:
     import asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from pause import wait_for
@@ -81,6 +83,11 @@ def _is(what: Callable[[psutil.Process], bool], process: psutil.Process) -> bool
         return what(process)
     except psutil.Error:  # it ended meanwhile
         return False
+
+
+class Asked(NamedTuple):
+    megabytes: float
+    minutes: int
 
 
 class Slurm:
@@ -169,6 +176,14 @@ class Slurm:
     def job_state(self, job: str) -> str:
         command = ("squeue", "--noheader", "--format=%T", "--states=all", f"--jobs={job}")
         return self._run(*command).strip()
+
+    def asked(self, job: str) -> Asked:
+        """What a job was submitted with."""
+        text = self.scontrol("show", "job", job)
+        hours, minutes, _ = re.search(r"TimeLimit=(\d+):(\d+):(\d+)", text).groups()
+        memory = re.search(r"MinMemoryNode=([\d.]+)([MG])", text)
+        megabytes = float(memory[1]) * {"M": 1, "G": 1024}[memory[2]]
+        return Asked(megabytes, 60 * int(hours) + int(minutes))
 
     def log(self, daemon: str) -> str:
         return (self.folder / f"{daemon}.log").read_text()

@@ -46,7 +46,7 @@ def test_defaults() -> None:
 
 def test_each_source_has_its_keys() -> None:
     trained = config.parse(exp_dir(epoch=2, avg=2)).models["m"]
-    assert [path.name for path in trained.checkpoints()] == ["epoch-1.pt", "epoch-2.pt"]
+    assert trained.checkpoints() == ["exp/epoch-1.pt", "exp/epoch-2.pt"]
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
@@ -69,6 +69,11 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal(checkpoint="y.pt"), "models.m.checkpoint: there is no file 'y.pt'"),
         (minimal(checkpoint=3), "models.m.checkpoint: .*valid string; found 3"),
         (minimal(family="gru"), "models.m.family: .*'lstm'; found 'gru'"),
+        (
+            minimal(test_wavs="s3://bucket/*.wav"),
+            "models.m.test_wavs: expected an address such as s3://bucket/folder/file; found",
+        ),
+        (minimal(checkpoint="s3://bucket"), "models.m.checkpoint: expected an address such as"),
         (minimal(test_wavs="nowhere/*.wav"), "models.m.test_wavs: no file matches 'nowhere"),
         (
             minimal(sizes={"encoder_dim": "big"}),
@@ -145,6 +150,22 @@ def test_an_evaluation() -> None:
 def test_wavs_are_a_pattern_a_folder_or_a_list(tmp_path: Path, wavs: Any, found: list[str]) -> None:
     (tmp_path / "list.txt").write_text("wavs/b.wav\n\n")
     assert config.parse(minimal(calibration_wavs=wavs)).models["m"].calibration_wavs == found
+
+
+def test_what_is_in_a_storage_is_not_looked_for_here(tmp_path: Path) -> None:
+    address = "s3://bucket/folder/x"
+    (tmp_path / "list.txt").write_text(f"wavs/b.wav\n{address}\n")
+    parsed = config.parse(minimal(checkpoint=address, calibration_wavs="list.txt")).models["m"]
+    assert parsed.checkpoints() == [address]
+    assert not parsed.here()
+    assert parsed.calibration_wavs == [address, "wavs/b.wav"]
+
+
+def test_test_wavs_are_as_many_as_a_command_can_name() -> None:
+    many = [f"s3://bucket/{i:05}.wav" for i in range(10_000)]
+    assert len(config.parse(minimal(calibration_wavs=many)).models["m"].calibration_wavs) == 10_000
+    with pytest.raises(UserError, match="models.m.test_wavs: 10000 recordings are more than one"):
+        config.parse(minimal(test_wavs=many))
 
 
 def test_int8_is_exported_where_there_is_something_to_calibrate_on() -> None:

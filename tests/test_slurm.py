@@ -118,11 +118,16 @@ def test_a_job_out_of_memory_gets_more(
 ) -> None:
     workflow, pause = submitted
     before = workflow.times()
-    tight = ("--set-resources", "convert:mem_mb=60*attempt**6")
-    with workflow.running(*on_slurm(workflow), *tight) as run:
+    # More than the rule states, with what it needs, and less than twice that.
+    workflow.variables["BALLAST"] = "450_000_000"
+    with workflow.running(*on_slurm(workflow)) as run:
         wait_for(lambda: len(submissions(workflow)) == 2, "a second try")
         pause.release()
         assert run.wait() == 0, workflow.log()
+    first, second = (slurm.asked(job) for job in submissions(workflow))
+    # Twice as much, but for what the snakemake in the job takes, and for rounding.
+    assert 1.3 * first.megabytes < second.megabytes < 2 * first.megabytes
+    assert 1.8 * first.minutes < second.minutes <= 2 * first.minutes
     killed, _ = submissions(workflow)
     assert re.search(rf"\[{killed}\.\w+\] error: Exceeded job memory limit", slurm.log("slurmd"))
     check_whole(workflow, finished, before)

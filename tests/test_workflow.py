@@ -197,7 +197,10 @@ def test_other_calibration_audio(finished: Workflow) -> None:
     config = finished.config()
     config["models"]["projection"]["calibration_wavs"] = "wavs/a.wav"
     observing = {f"projection: observing activations, shard {i} of 2" for i in (1, 2)}
-    stale = observing | CHOOSING | QUANTIZING | of("int8", "projection")
+    listing = {
+        f"projection: {what} the calibration recordings" for what in ("listing", "measuring")
+    }
+    stale = listing | observing | CHOOSING | QUANTIZING | of("int8", "projection")
     assert finished.planned(config) == stale
 
 

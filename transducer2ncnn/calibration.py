@@ -25,7 +25,7 @@ import math
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,10 @@ from torch import Tensor, nn
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.families import Family
 from transducer2ncnn.features import FbankStream
-from transducer2ncnn.files import replacing
+from transducer2ncnn.files import replacing, write_text
 from transducer2ncnn.param import Param
 from transducer2ncnn.scale_table import INT8_MAX
+from transducer2ncnn.shards import share_out
 from transducer2ncnn.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.torchscript import from_torch, to_torch
 
@@ -234,7 +235,7 @@ def merge(total: Observed, other: Observed) -> None:
             histogram.merge(more)
 
 
-def groups(durations: dict[str, float]) -> list[list[str]]:
+def groups(durations: Mapping[str, float]) -> list[list[str]]:
     """Batches of recordings, which every run that is to count the same must use.
 
     A layer's sums round differently with the number of recordings in a batch. So batches are
@@ -252,6 +253,33 @@ def groups(durations: dict[str, float]) -> list[list[str]]:
     size = max(1, min(BATCH, max(quarter, min(half, 16))))
     names = sorted(durations, key=lambda name: (-durations[name], name))
     return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def share(durations: Mapping[str, float], shard: int, shards: int) -> list[list[str]]:
+    """One shard's batches of recordings, the longest first; all shards last about as long.
+
+    Args:
+        durations: seconds of each recording there is, by name.
+        shard: from 1 on.
+    """
+    batches = groups(durations)
+    seconds = {i: sum(durations[name] for name in batch) for i, batch in enumerate(batches)}
+    return [batches[i] for i in share_out(seconds, shards)[shard - 1]]
+
+
+def write_recordings(
+    path: str | Path, durations: Mapping[str, float], hashes: Mapping[str, str]
+) -> None:
+    """A table of recordings: seconds, hash and path of each."""
+    lines = (f"{seconds!r}\t{hashes[wav]}\t{wav}\n" for wav, seconds in durations.items())
+    write_text(path, "".join(lines))
+
+
+def read_recordings(path: str | Path) -> dict[str, float]:
+    """Seconds of each recording of such a table, by path."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    rows = (line.split("\t", 2) for line in lines)
+    return {wav: float(seconds) for seconds, _, wav in rows}
 
 
 def observe(

@@ -7,7 +7,7 @@ import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,27 @@ from transducer2ncnn.paths import is_inside
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+#: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
+#: rule's command is.
+MAX_TEST_WAVS = 100_000
+
+#: Addresses in a storage that a plugin of Snakemake's reads, which looks there for what is named.
+ADDRESS = re.compile(r"s3://[^/*?\[\]]+/[^*?\[\]]*[^/*?\[\]]")
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path is an address in a storage, and not on this machine."""
+    return isinstance(path, str) and path.startswith("s3://")
+
+
 def _existing_file(path: str) -> str:
+    if is_address(path):
+        if not ADDRESS.fullmatch(path):
+            raise ValueError(
+                f"expected an address such as s3://bucket/folder/file; found {path!r}. A list "
+                "file here (.txt, an address a line) may stand for many"
+            )
+        return path
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path!r} (looked for from {Path.cwd()})")
     return path
@@ -53,7 +73,9 @@ def _matching_files(items: Any) -> list[str]:
         )
     files: set[str] = set()
     for item in items:
-        if Path(item).is_dir():
+        if is_address(item):
+            found = [_existing_file(item)]
+        elif Path(item).is_dir():
             found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
         elif item.endswith(".txt") and Path(item).is_file():
             lines = Path(item).read_text(encoding="utf-8").splitlines()
@@ -161,8 +183,12 @@ class FileModel(_LocalModel):
     source: Literal["file"] = "file"
     checkpoint: File = Field(description="the icefall checkpoint")
 
-    def checkpoints(self) -> list[Path]:
-        return [Path(self.checkpoint)]
+    def checkpoints(self) -> list[str]:
+        return [self.checkpoint]
+
+    def here(self) -> bool:
+        """Whether the checkpoint is on this machine."""
+        return not is_address(self.checkpoint)
 
 
 class ExpDirModel(_LocalModel):
@@ -184,12 +210,18 @@ class ExpDirModel(_LocalModel):
             Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
         )
 
-    def checkpoints(self) -> list[Path]:
-        return self.choice().checkpoints()
+    def checkpoints(self) -> list[str]:
+        return [str(path) for path in self.choice().checkpoints()]
+
+    def here(self) -> bool:
+        return True
 
 
 class HubModel(_Model):
-    """A model on the Hugging Face Hub; paths without a default are paths in its repository."""
+    """A model on the Hugging Face Hub."""
+
+    #: What is named by its path in the repository; all other files are on this machine.
+    REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
 
     source: Literal["huggingface"]
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
@@ -354,6 +386,11 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
                 "`bpe_model` the sentencepiece model that it can be made of."
+            )
+        if sum(len(path) + 1 for path in model.test_wavs) > MAX_TEST_WAVS:
+            yield (
+                f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
+                "command can name. Expected a few; `evaluation` takes any number."
             )
         if isinstance(model, ExpDirModel):
             yield from _wrong_choice(name, model)

@@ -21,6 +21,7 @@ from transducer2ncnn import files, isolated, recognizer, recordings, tokens
 from transducer2ncnn.errors import UserError
 from transducer2ncnn.recordings import Utterance
 from transducer2ncnn.search import Decoding
+from transducer2ncnn.shards import share_out
 
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 5.0
@@ -77,13 +78,7 @@ def share(utterances: list[Utterance], shard: int, shards: int) -> list[Utteranc
     Args:
         shard: from 1 on.
     """
-    seconds = [0.0] * shards
-    mine = set()
-    for utterance in sorted(utterances, key=lambda u: (-u.duration, u.id)):
-        shortest = seconds.index(min(seconds))
-        seconds[shortest] += utterance.duration
-        if shortest == shard - 1:
-            mine.add(utterance.id)
+    mine = set(share_out({u.id: u.duration for u in utterances}, shards)[shard - 1])
     return [utterance for utterance in utterances if utterance.id in mine]
 
 

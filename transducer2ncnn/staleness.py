@@ -8,6 +8,7 @@ reaches by import, within the project, has changed. Comments and layout do not c
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from importlib import metadata
 from pathlib import Path
@@ -26,8 +27,8 @@ def code_digest(script: str | Path, *distributions: str, root: Path = ROOT) -> s
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(root / script, root)):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        digest.update(f"{path.relative_to(root)}\n{ast.dump(tree)}\n".encode())
+        dump, _ = _parsed(path.read_text(encoding="utf-8"))
+        digest.update(f"{path.relative_to(root)}\n{dump}\n".encode())
     for distribution in distributions:
         digest.update(f"{distribution} {_version(distribution)}\n".encode())
     return digest.hexdigest()[:16]
@@ -49,16 +50,24 @@ def _reached(script: Path, root: Path) -> set[Path]:
         if path in reached:
             continue
         reached.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for module in modules:
-                waiting.extend(_files_of(module, root))
+        _, modules = _parsed(path.read_text(encoding="utf-8"))
+        for module in modules:
+            waiting.extend(_files_of(module, root))
     return reached
+
+
+# By its text: rules share most of their modules, and every job of a cluster reads the rules anew.
+@functools.cache
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """A module's code without comments and layout, and the modules that it may import."""
+    tree = ast.parse(source)
+    modules = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return ast.dump(tree), tuple(modules)
 
 
 def _files_of(module: str, root: Path) -> list[Path]:

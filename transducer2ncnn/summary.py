@@ -1,34 +1,114 @@
-"""What a run made and where, as a table for a person."""
+"""What a run made and where, and what it did not and why, for a person."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transducer2ncnn import comparison
 
+#: Models whose files and figures are listed one by one; of more, there is a line each.
+DETAILED = 4
+#: Characters of an error that are shown; all of it is in the log.
+ERROR_LENGTH = 300
 
-def lines(results: Path) -> Iterator[str]:
-    """All models: delivered files with sizes and verification, transcripts, evaluation, report."""
-    for model in sorted(results.glob("*/")):
-        for folder in sorted(model.glob("sherpa-ncnn/*/")):
-            verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
-            yield ""
-            yield f"{folder}/    ready for sherpa-ncnn"
-            yield f"  {'file':<40} {'size':>12}   verification"
-            for file in sorted(folder.iterdir()):
-                figure = _figure(file.name, verification)
-                yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
-            yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
-        yield from _evaluation(model / "evaluation")
-        report = model / "report.html"
-        if report.is_file():
-            yield ""
-            yield f"{report}    all of it as a page, for a browser"
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a run, done or not."""
+
+    model: str
+    message: str
+    log: Path
+    #: The folder for sherpa-ncnn that it puts together, if that is what it does.
+    delivers: str | None
+    #: Whether what it makes is there.
+    done: bool
+    failed: bool
+
+
+def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
+    """What became of the models of a run: what was delivered, and what failed with which error.
+
+    Args:
+        results: the folder that the run's results are in.
+        jobs: all of the run, what was done before included.
+    """
+    models: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.model):
+        models.setdefault(job.model, []).append(job)
+    finished = [model for model, of in models.items() if all(job.done for job in of)]
+    few = len(models) <= DETAILED
+    for model, of in models.items():
+        if few:
+            for folder in _delivered(of):
+                yield ""
+                yield f"{folder}/    ready for sherpa-ncnn"
+                # Else it is in a storage.
+                if Path(folder).is_dir():
+                    yield from _details(Path(folder))
+            if model in finished:
+                yield from _evaluation(results / model / "evaluation")
+                yield from _report(results / model / "report.html")
+        elif model in finished:
+            yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
+    if few and len(finished) == len(models):
+        return
     yield ""
+    yield f"{len(finished)} of {len(models)} models are finished"
+    for model, of in models.items():
+        if model not in finished:
+            yield from _unfinished(model, of)
+
+
+def _report(path: Path) -> Iterator[str]:
+    if path.is_file():
+        yield ""
+        yield f"{path}    all of it as a page, for a browser"
+
+
+def _delivered(jobs: list[Job]) -> list[str]:
+    return sorted(job.delivers for job in jobs if job.delivers and job.done)
+
+
+def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
+    yield f"{model} is not; delivered: {', '.join(_delivered(jobs)) or 'nothing'}"
+    failed = [job for job in jobs if job.failed]
+    for job in failed:
+        # A message says whose it is, as the line above does.
+        yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
+        yield f"    {_first_error(job.log)}"
+        yield f"    {job.log}"
+    if not failed:
+        yield "  the run was stopped before"
+
+
+def _first_error(log: Path) -> str:
+    """The error that a script ended with, or else the last that it printed."""
+    try:
+        printed = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return "it left no log: it did not start, or its log is not on this machine"
+    if not printed:
+        return "its log is empty: it was killed, or it ran out of memory or time"
+    said = next((line for line in printed if line.startswith("error: ")), printed[-1])
+    said = said.removeprefix("error: ")
+    return said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
+
+
+def _details(folder: Path) -> Iterator[str]:
+    """A delivered folder's files with sizes and verification, and its transcripts."""
+    model = folder.parent.parent
+    verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
+    yield f"  {'file':<40} {'size':>12}   verification"
+    for file in sorted(folder.iterdir()):
+        figure = _figure(file.name, verification)
+        yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
+    yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
 
 
 def _size(file: Path) -> str:

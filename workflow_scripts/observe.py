@@ -15,14 +15,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--family", required=True)
-    parser.add_argument("--wavs", required=True, nargs="+")
+    parser.add_argument("--recordings", required=True, help="as measured")
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    durations = {wav: audio.duration(wav) for wav in args.wavs}
-    mine = calibration.groups(durations)[args.shard - 1 :: args.shards]
+    durations = calibration.read_recordings(args.recordings)
+    mine = calibration.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
     network, sizes = model.load(args.checkpoint, args.family)
 

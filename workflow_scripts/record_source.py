@@ -10,10 +10,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, type=json.loads, help="what the config says")
     parser.add_argument("--files", required=True, nargs="+", help="checkpoints and vocabulary")
+    parser.add_argument("--names", required=True, nargs="+", help="what to call them, in order")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    fingerprints = {file: provenance.fingerprint(file) for file in args.files}
+    named = zip(args.names, args.files, strict=True)
+    fingerprints = {name: provenance.fingerprint(file) for name, file in named}
     files.write_json(args.output, args.source | {"files": fingerprints})
 
 

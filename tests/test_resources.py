@@ -1,0 +1,57 @@
+"""What jobs need: every rule states it, and it grows with what the job works on."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+
+WILDCARDS = SimpleNamespace(model="m", shards="4")
+
+
+def test_every_rule_states_threads_memory_and_time() -> None:
+    text = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    # Those that stand for a folder have no command.
+    rules = re.findall(r"^rule (\w+):\n((?:(?:    .*)?\n)+)", text, re.MULTILINE)
+    assert len(rules) > 20
+    for name, body in rules:
+        for stated in (r"^    threads: ", r"^        mem_mb=", r"^        runtime="):
+            assert re.search(stated, body, re.MULTILINE), f"{name} states no {stated.split()[-1]}"
+
+
+@pytest.fixture(params=[True, False], ids=["local", "cluster"])
+def stated(request: pytest.FixtureRequest) -> dict:
+    """rules/resources.smk, which is Python, for a checkpoint of 500 MB."""
+    names = {
+        "functools": functools,
+        "math": math,
+        "workflow": SimpleNamespace(local_exec=request.param),
+        "checkpoint_mb": lambda wildcards: 500,
+    }
+    exec((ROOT / "rules" / "resources.smk").read_text(), names)
+    return names
+
+
+def test_memory_grows_with_model_audio_and_attempt(stated: dict) -> None:
+    around = 0 if stated["workflow"].local_exec else 300
+    needed = stated["memory"](400, per_mb=2, audio_mb=lambda wildcards: 10.4)
+    # 400 + 2 × 500, and the audio twice as large as on the disk.
+    assert needed(WILDCARDS, attempt=1) == 1421 + around
+    assert needed(WILDCARDS, attempt=3) == 4263 + around
+
+
+def test_time_grows_with_model_audio_and_attempt(stated: dict) -> None:
+    # An hour at 16 kHz in 16 bits.
+    needed = stated["minutes"](5, per_gb=20, per_minute=0.5, audio_mb=lambda wildcards: 115.2)
+    assert needed(WILDCARDS, attempt=1) == 5 + 10 + 30
+    assert needed(WILDCARDS, attempt=2) == 90
+
+
+def test_a_shard_needs_its_share_of_the_audio(stated: dict) -> None:
+    stated["audio_mb"] = lambda name, key: {"calibration_wavs": 100, "evaluation": 60}[key]
+    assert stated["observed_mb"](WILDCARDS) == 25
+    assert stated["decoded_mb"](WILDCARDS) == 15

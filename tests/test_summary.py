@@ -1,0 +1,89 @@
+"""What is said at the end of a run: what was delivered, what failed and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from transducer2ncnn.summary import DETAILED, Job, lines
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "trace-encoder.log"
+    path.write_text("loading\nerror: the first, which says why\nerror: another\n")
+    return path
+
+
+def job(model: str, message: str = "", **more: object) -> Job:
+    defaults = {"log": Path("none.log"), "delivers": None, "done": True, "failed": False}
+    return Job(model, f"{model}: {message}", **defaults | more)
+
+
+def delivering(model: str, precision: str, done: bool = True) -> Job:
+    return job(model, delivers=f"results/{model}/sherpa-ncnn/{precision}", done=done)
+
+
+def failed(model: str, log: Path) -> Job:
+    return job(model, "tracing the encoder", log=log, done=False, failed=True)
+
+
+def test_of_many_models_each_has_a_line(tmp_path: Path, log: Path) -> None:
+    names = [f"m{i}" for i in range(DETAILED)]
+    jobs = [delivering(name, p) for p in ("fp32", "fp16") for name in reversed(names)]
+    jobs += [failed("broken", log), delivering("broken", "fp32", done=False)]
+    said = list(lines(tmp_path, jobs))
+    assert said[: len(names)] == [
+        f"{name}: results/{name}/sherpa-ncnn/fp16, results/{name}/sherpa-ncnn/fp32"
+        for name in names
+    ]
+    assert said[len(names) :] == [
+        "",
+        f"{DETAILED} of {DETAILED + 1} models are finished",
+        "broken is not; delivered: nothing",
+        "  failed: tracing the encoder",
+        "    the first, which says why",
+        f"    {log}",
+    ]
+
+
+def test_a_precision_that_failed_leaves_the_others_delivered(tmp_path: Path, log: Path) -> None:
+    jobs = [failed("m", log), delivering("m", "int8", done=False), delivering("m", "fp16")]
+    assert "m is not; delivered: results/m/sherpa-ncnn/fp16" in lines(tmp_path, jobs)
+
+
+def test_what_never_ran_is_told_from_what_failed(tmp_path: Path, log: Path) -> None:
+    said = list(lines(tmp_path, [failed("a", log), job("b", "waiting", done=False)]))
+    assert said[-2:] == ["b is not; delivered: nothing", "  the run was stopped before"]
+    assert not any("waiting" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "it left no log"),
+        ("\n", "its log is empty: it was killed"),
+        ("Traceback (most recent call last):\n  …\nMemoryError: no\n", "MemoryError: no"),
+        ("error: " + 1000 * "x", 300 * "x" + "…"),
+    ],
+)
+def test_why_a_job_failed_when_its_log_does_not_say(
+    tmp_path: Path, content: str | None, why: str
+) -> None:
+    log = tmp_path / "a.log"
+    if content is not None:
+        log.write_text(content)
+    *_, said, where = lines(tmp_path, [failed("a", log)])
+    assert said.strip().startswith(why)
+    assert where.strip() == str(log)
+
+
+def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(
+    tmp_path: Path, log: Path
+) -> None:
+    """Its verification is gone: it was to be made again, and that failed."""
+    (tmp_path / "m" / "sherpa-ncnn" / "fp16").mkdir(parents=True)
+    delivers = str(tmp_path / "m" / "sherpa-ncnn" / "fp16")
+    jobs = [failed("m", log), job("m", delivers=delivers, done=False)]
+    assert "m is not; delivered: nothing" in lines(tmp_path, jobs)
