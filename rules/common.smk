@@ -171,8 +171,14 @@ def test_wavs(wildcards):
     return files_of(wildcards.model, "test_wavs")
 
 
+@told
 def calibration_wavs(wildcards):
-    return files_of(wildcards.model, "calibration_wavs")
+    found = files_of(wildcards.model, "calibration_wavs")
+    if not found:
+        raise UserError(
+            f"models.{wildcards.model}.calibration_wavs: missing. Expected recordings, for int8."
+        )
+    return found
 
 
 #: Recordings that int8 is compared with fp32 on, at most; all are in memory at once.

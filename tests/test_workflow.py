@@ -348,6 +348,15 @@ def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Pat
     assert not (workflow.work / "results").exists()
 
 
+def test_int8_needs_recordings(tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path)
+    done = workflow.snakemake(workflow.config(), "-n", "results/no-projection/quantization.json")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "error: models.no-projection.calibration_wavs: missing." in said
+    assert "Traceback" not in said
+
+
 def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
