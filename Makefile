@@ -11,10 +11,11 @@ READY := $(VENV)/installed
 export: $(READY)
 	$(VENV)/bin/snakemake --cores $(CORES)
 
+# A process a core, each of which computes on one.
 test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 # --without-pip, and the pip at hand installs into it: Debian's Python has no ensurepip.
 $(READY): requirements.lock
