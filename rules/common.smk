@@ -316,10 +316,9 @@ def folders():
             yield folder, expand(delivered(precision), model=name)
 
 
-def networks_of(model, precision):
+def networks_of(precision):
     """The plain ncnn files of a precision, encoder, decoder and joiner."""
-    files = [f for part, stored in parts_of(precision).items() for f in plain(part, stored)]
-    return expand(files, model=model)
+    return [f for part, stored in parts_of(precision).items() for f in plain(part, stored)]
 
 
 def evaluated(part):
@@ -337,6 +336,14 @@ def heard(system):
         shard=range(1, CONFIG.evaluation.shards + 1),
         shards=CONFIG.evaluation.shards,
     )
+
+
+def by_precision(wildcards, files_of_one):
+    """Files of each precision of a model: inputs that bear the precisions' names."""
+    return {
+        precision: expand(files_of_one(precision), model=wildcards.model)
+        for precision in CONFIG.precisions_of(wildcards.model)
+    }
 
 
 def of_every_precision(path):

@@ -156,12 +156,8 @@ rule score:
 
 rule compare_precisions:
     input:
+        unpack(lambda wildcards: by_precision(wildcards, heard)),
         manifest="results/{model}/evaluation/manifest.jsonl",
-        heard=lambda wildcards: [
-            shard
-            for precision in CONFIG.precisions_of(wildcards.model)
-            for shard in expand(heard(precision), model=wildcards.model)
-        ],
     output:
         "results/{model}/evaluation/comparison.json",
     log:
@@ -175,8 +171,8 @@ rule compare_precisions:
         mem_mb=memory(400),
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        heard=lambda wildcards: " ".join(
-            f"--heard {precision} {shlex.join(expand(heard(precision), model=wildcards.model))}"
+        heard=lambda wildcards, input: " ".join(
+            f"--heard {precision} {shlex.join(input[precision])}"
             for precision in CONFIG.precisions_of(wildcards.model)
         ),
         code=code("compare_precisions", "jiwer", "numpy"),
@@ -192,11 +188,7 @@ rule compare_precisions:
 
 rule measure_speed:
     input:
-        networks=lambda wildcards: [
-            file
-            for precision in CONFIG.precisions_of(wildcards.model)
-            for file in networks_of(wildcards.model, precision)
-        ],
+        unpack(lambda wildcards: by_precision(wildcards, networks_of)),
         verification=of_every_precision("results/{model}/verification/{precision}.json"),
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
@@ -218,8 +210,8 @@ rule measure_speed:
         mem_mb=memory(400, per_mb=3),
         runtime=minutes(60, per_gb=60),
     params:
-        precisions=lambda wildcards: " ".join(
-            f"--precision {precision} {shlex.join(networks_of(wildcards.model, precision))}"
+        precisions=lambda wildcards, input: " ".join(
+            f"--precision {precision} {shlex.join(input[precision])}"
             for precision in CONFIG.precisions_of(wildcards.model)
         ),
         decoding=decoding_arguments,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,8 +62,9 @@ def stored(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Workfl
     workflow.variables |= server.variables
     for name in INPUTS:
         server.client.upload_file(str(workflow.work / name), "inputs", name)
-    for folder in ("projection", "wavs"):
-        shutil.rmtree(workflow.work / folder)
+    shutil.rmtree(workflow.work / "projection")
+    # Only what a manifest of recordings names cannot be an address.
+    (workflow.work / "wavs").rename(workflow.work / "test")
     shutil.copytree(workflow.project / "profiles", workflow.work / "profiles")
     said = workflow.run(config(workflow, "s3://inputs/"), *STORAGE, DELIVERED)
     assert f"s3://exports/mine/{DELIVERED}/    ready for sherpa-ncnn" in said
@@ -122,6 +124,23 @@ def test_what_is_missing_in_the_bucket_is_named(stored: Workflow) -> None:
     assert done.returncode != 0
     assert "s3://inputs/nowhere.pt" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_commands_get_what_is_in_the_bucket_and_no_path_that_is_not(stored: Workflow) -> None:
+    evaluated = config(stored, "s3://inputs/")
+    (stored.work / "test.tsv").write_text("wav\ttext\ntest/a.wav\tone\n")
+    evaluated["models"]["model"]["evaluation"] = "test.tsv"
+    done = stored.snakemake(evaluated, "-n", "-p", "-F", *STORAGE, "results/model/report.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    commands = re.findall(r"python -m (workflow_scripts\.\w+) (.*)", done.stdout)
+    # What was decoded before is kept here; a target is Snakemake's, who knows where it is.
+    kept = r"--(cache|target) results/\S+"
+    assert {"compare_precisions", "measure_speed"} <= {
+        script.partition(".")[2] for script, _ in commands
+    }
+    for script, arguments in commands:
+        assert not re.search(r"(^| )results/", re.sub(kept, "", arguments)), (script, arguments)
+    assert ".snakemake/storage/s3/exports/mine/results/" in done.stdout
 
 
 def test_a_source_is_recorded_by_its_address(stored: Workflow, server: S3Server) -> None:
