@@ -368,10 +368,10 @@ def whereabouts(path):
 
 def summarize():
     """Say what became of the run's models."""
-    failed = {
-        job
-        for failing in workflow.scheduler.failed
-        for job in (failing.jobs if failing.is_group() else [failing])
+    failed_in = {
+        job: submitted
+        for submitted in workflow.scheduler.failed
+        for job in (submitted.jobs if submitted.is_group() else [submitted])
     }
     jobs = [
         summary.Job(
@@ -385,7 +385,7 @@ def summarize():
             ),
             done=workflow.dag.noneedrun_finished(job),
             # A group's other jobs may be done.
-            failed=job in failed and not workflow.dag.finished(job),
+            failed_in=None if workflow.dag.finished(job) else failed_in.get(job),
         )
         for job in workflow.dag.jobs
         if "model" in job.wildcards_dict

@@ -17,7 +17,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def job(model: str, message: str = "", **more: object) -> Job:
-    defaults = {"log": Path("none.log"), "delivers": None, "done": True, "failed": False}
+    defaults = {"log": Path("none.log"), "delivers": None, "done": True}
     return Job(model, f"{model}: {message}", **defaults | more)
 
 
@@ -26,7 +26,7 @@ def delivering(model: str, precision: str, done: bool = True) -> Job:
 
 
 def failed(model: str, log: Path) -> Job:
-    return job(model, "tracing the encoder", log=log, done=False, failed=True)
+    return job(model, "tracing the encoder", log=log, done=False, failed_in=log)
 
 
 def test_of_many_models_each_has_a_line(tmp_path: Path, log: Path) -> None:
@@ -87,3 +87,28 @@ def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(
     delivers = str(tmp_path / "m" / "sherpa-ncnn" / "fp16")
     jobs = [failed("m", log), job("m", delivers=delivers, done=False)]
     assert "m is not; delivered: nothing" in lines(tmp_path, jobs)
+
+
+def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(
+    tmp_path: Path, log: Path
+) -> None:
+    quiet = tmp_path / "reading.log"
+    quiet.write_text("all is well\n")
+    together = {"done": False, "failed_in": "a group"}
+    jobs = [
+        job("a", "reading", log=quiet, **together),
+        job("a", "tracing", log=log, **together),
+        job("a", "converting", **together),
+        job("a", "observing", log=quiet, done=False, failed_in="another job"),
+        job("b", "reading", log=quiet, **together),
+        job("b", "converting", **together),
+    ]
+    said = [line for line in lines(tmp_path, jobs) if "failed: " in line or " is not; " in line]
+    assert said == [
+        "a is not; delivered: nothing",
+        "  failed: tracing",
+        "  failed: observing",
+        "b is not; delivered: nothing",
+        "  failed: reading",
+        "  failed: converting",
+    ]

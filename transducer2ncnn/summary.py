@@ -28,7 +28,9 @@ class Job:
     delivers: str | None
     #: Whether what it makes is there.
     done: bool
-    failed: bool
+    #: The submission that failed with it, if one did: jobs of a group are submitted together, and
+    #: fail together.
+    failed_in: object = None
 
 
 def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
@@ -77,7 +79,7 @@ def _delivered(jobs: list[Job]) -> list[str]:
 
 def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
     yield f"{model} is not; delivered: {', '.join(_delivered(jobs)) or 'nothing'}"
-    failed = [job for job in jobs if job.failed]
+    failed = _to_blame(job for job in jobs if job.failed_in is not None)
     for job in failed:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
@@ -87,17 +89,40 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
         yield "  the run was stopped before"
 
 
+def _to_blame(failed: Iterable[Job]) -> list[Job]:
+    """Of jobs that failed together, those whose logs end in an error; all, if none does."""
+    together: dict[object, list[Job]] = {}
+    for job in failed:
+        together.setdefault(job.failed_in, []).append(job)
+    return [
+        job
+        for jobs in together.values()
+        for job in [job for job in jobs if _error(_printed(job.log) or [])] or jobs
+    ]
+
+
 def _first_error(log: Path) -> str:
     """The error that a script ended with, or else the last that it printed."""
-    try:
-        printed = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    except OSError:
+    printed = _printed(log)
+    if printed is None:
         return "it left no log: it did not start, or its log is not on this machine"
     if not printed:
         return "its log is empty: it was killed, or it ran out of memory or time"
-    said = next((line for line in printed if line.startswith("error: ")), printed[-1])
-    said = said.removeprefix("error: ")
+    said = _error(printed) or printed[-1]
     return said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
+
+
+def _printed(log: Path) -> list[str] | None:
+    try:
+        return [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return None
+
+
+def _error(printed: list[str]) -> str:
+    """What a script said was wrong, by transducer2ncnn.errors."""
+    said = (line for line in printed if line.startswith("error: "))
+    return next(said, "").removeprefix("error: ")
 
 
 def _details(folder: Path) -> Iterator[str]:
