@@ -11,11 +11,12 @@ READY := $(VENV)/installed
 export: $(READY)
 	$(VENV)/bin/snakemake --cores $(CORES)
 
-# A process a core, each of which computes on one.
+# A process a core, which computes on one and takes the files in the order of tests/conftest.py.
 test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \
+		--numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # --without-pip, and the pip at hand installs into it: Debian's Python has no ensurepip.
 $(READY): requirements.lock

@@ -21,6 +21,14 @@ GOLDEN_MODELS = ("checkpoint-projection", "checkpoint-no-projection")
 
 LSTM = FAMILIES["lstm"]
 
+#: Files whose tests take minutes, the longest first. Begun last, one would leave a core waiting.
+LONG = ("test_slurm.py", "test_workflow.py", "test_storage.py", "test_sources.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
 
 @dataclass
 class Export:
