@@ -195,6 +195,12 @@ def transcripts(wildcards):
     return files_of(wildcards.model, "transcripts")
 
 
+def evaluation_files(name):
+    """The manifest that a model is evaluated on, with the recordings that it names."""
+    manifest = CONFIG.models[name].evaluation
+    return [placed(path) for path in manifests.files(manifest)] if manifest else []
+
+
 def vocabulary(wildcards):
     """What the vocabulary is read from: tokens, bpe_model or both."""
     found = {key: files_of(wildcards.model, key) for key in ("tokens", "bpe_model")}

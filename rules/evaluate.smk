@@ -9,7 +9,7 @@ if CONFIG.evaluation.decoding == "modified_beam_search":
 
 rule check_recordings:
     input:
-        lambda wildcards: [placed(f) for f in manifests.files(model_of(wildcards).evaluation)],
+        lambda wildcards: evaluation_files(wildcards.model),
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:

@@ -7,10 +7,8 @@ def audio_mb(name, key):
     model = CONFIG.models[name]
     if key == "test_wavs" and model.source == "huggingface":
         return sum(file.size for file in on_hub(name, key)) / 1e6
-    if key == "evaluation":
-        paths = manifests.files(model.evaluation) if model.evaluation else []
-        return sum(Path(path).stat().st_size for path in paths) / 1e6
-    return sum(size_of(path) for path in files_of(name, key)) / 1e6
+    files = evaluation_files(name) if key == "evaluation" else files_of(name, key)
+    return sum(size_of(path) for path in files) / 1e6
 
 
 def test_wavs_mb(wildcards):

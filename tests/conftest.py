@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +84,14 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     arrays = reference.make(network, LSTM, sizes, lengths=[9, 39, 100], segments=25)
     reference.save(folder / "reference.npz", arrays)
     return Export(request.param, network, sizes, folder, folder / "reference.npz")
+
+
+@contextmanager
+def mounted(folder: Path, *, megabytes: int) -> Iterator[Path]:
+    """A disk that is quickly filled; without the right to mount one, the test is skipped."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk to fill cannot be mounted without the right to")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, mounted
 from pause import Pause
 from workflow import Config, Workflow
 
@@ -154,13 +154,8 @@ def test_two_runs_start_at_once(finished: Faulty, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "small-disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a small disk to fill cannot be mounted without the right to")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with mounted(tmp_path / "small-disk", megabytes=40) as disk:
+        yield disk
 
 
 def test_a_full_disk(small_disk: Path, finished: Faulty) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, mounted
 from hub_server import Files, HubServer, environment
 
 from transducer2ncnn import hub
@@ -275,13 +275,8 @@ def test_a_file_that_offline_mode_lacks_is_named(client: Client) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "small-disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a small disk to fill cannot be mounted without the right to")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with mounted(tmp_path / "small-disk", megabytes=4) as disk:
+        yield disk
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(client: Client, small_disk: Path) -> None:

@@ -27,7 +27,6 @@ from transducer2ncnn.paths import is_inside
 #: A model's name is a folder's name below results/, and cannot lead out of there.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-
 #: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
 #: rule's command is.
 MAX_TEST_WAVS = 100_000
