@@ -22,7 +22,7 @@ import soundfile
 import yaml
 
 from benchmarks.full_size import FULL_SIZE, ROOT, measure, write_random_checkpoint, write_tokens
-from transducer2ncnn.features import SAMPLE_RATE
+from transducer2ncnn.speech.features import SAMPLE_RATE
 
 
 def write_recordings(folder: Path, number: int, seconds: float) -> None:

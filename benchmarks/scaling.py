@@ -25,9 +25,9 @@ import soundfile
 import yaml
 
 from benchmarks.full_size import ROOT, measure
-from transducer2ncnn import calibration
-from transducer2ncnn.features import SAMPLE_RATE
-from transducer2ncnn.layout import PARTS, file_name
+from transducer2ncnn.base.layout import PARTS, file_name
+from transducer2ncnn.quantization import calibration
+from transducer2ncnn.speech.features import SAMPLE_RATE
 
 DIGITS = ROOT / "models" / "digits"
 KINDS = ("param", "bin")

@@ -2,8 +2,8 @@
 
     python -m benchmarks.sherpa_speed <folder that sherpa-ncnn runs> …
 
-As the workflow measures it (transducer2ncnn/speed.py), on noise: how long sherpa-ncnn takes hardly
-hangs on what it hears. Given are the median and the range over the rounds.
+As the workflow measures it (transducer2ncnn/evaluation/speed.py), on noise: what is in the audio
+hardly changes how long sherpa-ncnn takes. Given are the median and the range over the rounds.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn import speed
-from transducer2ncnn.features import SAMPLE_RATE
+from transducer2ncnn.evaluation import speed
+from transducer2ncnn.speech.features import SAMPLE_RATE
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import recordings, scoring, transcription
+from transducer2ncnn.evaluation import scoring, transcription
+from transducer2ncnn.speech import recordings
 
 
 def main() -> None:

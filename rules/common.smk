@@ -15,13 +15,14 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from transducer2ncnn import config as configuration
-from transducer2ncnn import manifests, provenance, summary
-from transducer2ncnn.environment import set_up_scripts
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.files import write_text
-from transducer2ncnn.layout import PARTS, file_name
-from transducer2ncnn.staleness import code_digest
+from transducer2ncnn.workflow import config as configuration
+from transducer2ncnn.speech import manifests
+from transducer2ncnn.workflow import provenance, summary
+from transducer2ncnn.workflow.environment import set_up_scripts
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.files import write_text
+from transducer2ncnn.base.layout import PARTS, file_name
+from transducer2ncnn.workflow.staleness import code_digest
 
 set_up_scripts(workflow.basedir)
 
@@ -36,7 +37,7 @@ try:
         # What is elsewhere is checked when it has arrived.
         if stating.sizes and stating.source != "huggingface" and stating.here():
             # Seldom, so that other runs need not wait for torch.
-            from transducer2ncnn.model import check_stated
+            from transducer2ncnn.families.model import check_stated
 
             check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
 except UserError as e:
@@ -96,7 +97,7 @@ def told(function):
 @told
 def snapshot(name):
     """What there is on the Hub of a model, found out once and only if something hangs on it."""
-    from transducer2ncnn import hub
+    from transducer2ncnn.source import hub
 
     model = CONFIG.models[name]
     revision = urllib.parse.quote(f"{model.repo_id}@{model.revision}", safe="")

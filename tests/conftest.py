@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from transducer2ncnn import convert, layout, model, reference, torchscript
-from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.base import layout
+from transducer2ncnn.export import convert, torchscript
+from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.verification import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"

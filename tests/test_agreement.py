@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from transducer2ncnn import agreement, audio, model
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.layout import Files
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import Files
+from transducer2ncnn.families import model
+from transducer2ncnn.quantization import agreement
+from transducer2ncnn.speech import audio
 
 INT8 = GOLDEN / "int8"
 

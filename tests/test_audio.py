@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from transducer2ncnn import audio
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.features import FbankStream, fbank
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.speech import audio
+from transducer2ncnn.speech.features import FbankStream, fbank
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 440) -> np.ndarray:

@@ -11,11 +11,20 @@ import pytest
 import torch
 from conftest import GOLDEN, LSTM
 
-from transducer2ncnn import audio, calibration, model, param, scale_table
-from transducer2ncnn.calibration import COARSE_BINS, FINE_BINS, LEVELS, Histogram, Observed
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.families import model
 from transducer2ncnn.families.lstm.graph import LstmTransducer
-from transducer2ncnn.features import fbank
+from transducer2ncnn.formats import param, scale_table
+from transducer2ncnn.quantization import calibration
+from transducer2ncnn.quantization.calibration import (
+    COARSE_BINS,
+    FINE_BINS,
+    LEVELS,
+    Histogram,
+    Observed,
+)
+from transducer2ncnn.speech import audio
+from transducer2ncnn.speech.features import fbank
 
 INT8 = GOLDEN / "int8"
 TABLES = {part: INT8 / f"{part}-scale-table.txt" for part in calibration.PARTS}

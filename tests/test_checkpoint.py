@@ -15,11 +15,11 @@ import pytest
 import torch
 from conftest import GOLDEN, LSTM, check_computes
 
-from transducer2ncnn import checkpoint, model
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.families import described
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.families import described, model
 from transducer2ncnn.families.lstm import LstmSizes
 from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.formats import checkpoint
 
 CASES = [
     ("checkpoint-projection", "pretrained.pt", "expected-pretrained.npz"),

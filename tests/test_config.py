@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from transducer2ncnn import config
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.workflow import config
 
 
 @pytest.fixture(autouse=True)

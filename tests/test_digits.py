@@ -11,7 +11,12 @@ import sentencepiece
 import torch
 from conftest import ROOT, export
 
-from transducer2ncnn import audio, checkpoint, delivery, layout, model, tokens, transcription
+from transducer2ncnn.base import layout
+from transducer2ncnn.evaluation import transcription
+from transducer2ncnn.export import delivery
+from transducer2ncnn.families import model
+from transducer2ncnn.formats import checkpoint, tokens
+from transducer2ncnn.speech import audio
 
 DIGITS = ROOT / "models" / "digits"
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()  # noqa: SIM905

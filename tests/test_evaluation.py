@@ -20,24 +20,19 @@ import torch
 from conftest import GOLDEN, LSTM, ROOT, Export, export
 from test_workflow import Config, Workflow
 
-from transducer2ncnn import (
-    audio,
-    decoding,
-    delivery,
-    isolated,
-    layout,
-    model,
-    recordings,
-    search,
-    speed,
-    tokens,
-)
-from transducer2ncnn.decoding import Cache, Heard
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.pytorch import TorchTransducer
-from transducer2ncnn.recordings import Utterance
-from transducer2ncnn.runtime import NcnnTransducer
-from transducer2ncnn.search import Decoding
+from transducer2ncnn.base import isolated, layout
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines import search
+from transducer2ncnn.engines.pytorch import TorchTransducer
+from transducer2ncnn.engines.runtime import NcnnTransducer
+from transducer2ncnn.engines.search import Decoding
+from transducer2ncnn.evaluation import decoding, speed
+from transducer2ncnn.evaluation.decoding import Cache, Heard
+from transducer2ncnn.export import delivery
+from transducer2ncnn.families import model
+from transducer2ncnn.formats import tokens
+from transducer2ncnn.speech import audio, recordings
+from transducer2ncnn.speech.recordings import Utterance
 
 TABLE = GOLDEN / "int8" / "wavs" / "transcripts.tsv"
 
@@ -185,7 +180,8 @@ def test_what_the_cache_hangs_on(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, time
-from transducer2ncnn import decoding, recordings
+from transducer2ncnn.evaluation import decoding
+from transducer2ncnn.speech import recordings
 cache = decoding.Cache(sys.argv[1], "x")
 def hear(samples):
     print("hearing", flush=True)

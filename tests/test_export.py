@@ -11,10 +11,13 @@ import pytest
 import torch
 from conftest import LSTM, Export, export
 
-from transducer2ncnn import convert, layout, param, reference, sherpa, verification
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base import layout
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.export import convert
 from transducer2ncnn.families.lstm.graph import LstmTransducer
-from transducer2ncnn.runtime import Network
+from transducer2ncnn.formats import param, sherpa
+from transducer2ncnn.verification import parity, reference
 
 
 def test_fp32_files_compute_what_the_recipe_does(exported: Export) -> None:
@@ -67,9 +70,7 @@ def test_context_size_one(tmp_path: Path) -> None:
     network = LstmTransducer(sizes).eval().requires_grad_(False)
     export(network, sizes, tmp_path)
     reference.save(tmp_path / "ref.npz", reference.make(network, LSTM, sizes, [9, 30], 5))
-    found = verification.compare(
-        tmp_path / "ref.npz", "lstm", layout.ncnn_files(tmp_path / "fp32"), 1e-4
-    )
+    found = parity.compare(tmp_path / "ref.npz", "lstm", layout.ncnn_files(tmp_path / "fp32"), 1e-4)
     assert found["decoder"]["max_error"] < 1e-5
 
 

@@ -17,7 +17,7 @@ from conftest import ROOT, mounted
 from pause import Pause
 from workflow import Config, Workflow
 
-from transducer2ncnn.files import replacing
+from transducer2ncnn.base.files import replacing
 
 ENCODER = "results/projection/ncnn/fp32/encoder_jit_trace-pnnx.ncnn"
 #: What is asked for: a short chain of rules, and two ends.
@@ -182,7 +182,7 @@ def test_a_script_says_that_the_disk_is_full() -> None:
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
     script = (
-        "import sys; from transducer2ncnn.files import replacing\n"
+        "import sys; from transducer2ncnn.base.files import replacing\n"
         "with replacing(sys.argv[1]) as partial:\n"
         "    partial.write_text('half'); print(flush=True); input()\n"
     )

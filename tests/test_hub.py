@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT, mounted
 from hub_server import Files, HubServer, environment
 
-from transducer2ncnn import hub
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.source import hub
 
 #: Beyond the client's buffer of 10 MiB, so that what came before a fault is on disk.
 LARGE = b"".join(i.to_bytes(4, "big") for i in range(6_000_000))
@@ -31,7 +31,8 @@ FILES: Files = {
 
 CLIENT = """
 import json, sys
-from transducer2ncnn import errors, hub
+from transducer2ncnn.base import errors
+from transducer2ncnn.source import hub
 hub.WAITS = (0.05, 0.1)
 def main():
     repo_id, revision, record, *wanted = sys.argv[1:]

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from transducer2ncnn import isolated
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base import isolated
+from transducer2ncnn.base.errors import UserError
 
 
 def add(a: int, b: int) -> int:

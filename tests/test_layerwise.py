@@ -9,13 +9,15 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from transducer2ncnn import layerwise, param, quantize, reference, scale_table, weights
-from transducer2ncnn.calibration import Histogram
 from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.model import load
-from transducer2ncnn.param import Param, parse_layer
-from transducer2ncnn.scale_table import ScaleTable
-from transducer2ncnn.weights import Block
+from transducer2ncnn.families.model import load
+from transducer2ncnn.formats import param, scale_table, weights
+from transducer2ncnn.formats.param import Param, parse_layer
+from transducer2ncnn.formats.scale_table import ScaleTable
+from transducer2ncnn.formats.weights import Block
+from transducer2ncnn.quantization import layerwise, quantize
+from transducer2ncnn.quantization.calibration import Histogram
+from transducer2ncnn.verification import reference
 
 INT8 = GOLDEN / "int8"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from transducer2ncnn import provenance
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.workflow import provenance
 
 
 @pytest.fixture

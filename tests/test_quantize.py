@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from transducer2ncnn import param, quantize, scale_table, weights
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.param import Param, parse_layer
-from transducer2ncnn.runtime import Network
-from transducer2ncnn.scale_table import ScaleTable
-from transducer2ncnn.weights import Block
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.formats import param, scale_table, weights
+from transducer2ncnn.formats.param import Param, parse_layer
+from transducer2ncnn.formats.scale_table import ScaleTable
+from transducer2ncnn.formats.weights import Block
+from transducer2ncnn.quantization import quantize
 
 INT8 = GOLDEN / "int8"
 

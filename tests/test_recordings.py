@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from conftest import GOLDEN
 
-from transducer2ncnn import manifests, recordings
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.speech import manifests, recordings
 
 WAVS = GOLDEN / "int8" / "wavs"
 

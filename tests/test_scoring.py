@@ -9,10 +9,10 @@ import jiwer
 import numpy as np
 import pytest
 
-from transducer2ncnn import comparison, gate, scoring
-from transducer2ncnn.decoding import Heard
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.recordings import Utterance
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.evaluation import comparison, gate, scoring
+from transducer2ncnn.evaluation.decoding import Heard
+from transducer2ncnn.speech.recordings import Utterance
 
 
 def utterance(id_: str, text: str, duration: float = 1.0) -> Utterance:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from transducer2ncnn.shards import share_out
+from transducer2ncnn.base.shards import share_out
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])

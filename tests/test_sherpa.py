@@ -12,19 +12,15 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, LSTM, Export
 
-from transducer2ncnn import (
-    audio,
-    delivery,
-    layout,
-    model,
-    param,
-    search,
-    sherpa,
-    tokens,
-    transcription,
-)
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.runtime import NcnnTransducer
+from transducer2ncnn.base import layout
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines import search
+from transducer2ncnn.engines.runtime import NcnnTransducer
+from transducer2ncnn.evaluation import transcription
+from transducer2ncnn.export import delivery
+from transducer2ncnn.families import model
+from transducer2ncnn.formats import param, sherpa, tokens
+from transducer2ncnn.speech import audio
 
 
 def bundled_ncnn() -> ctypes.CDLL:

@@ -18,7 +18,7 @@ from conftest import GOLDEN, ROOT, check_computes
 from hub_server import HubServer, environment
 from workflow import Config, Workflow
 
-from transducer2ncnn import model
+from transducer2ncnn.families import model
 from transducer2ncnn.families.lstm import LstmSizes
 from transducer2ncnn.families.lstm.graph import LstmTransducer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from transducer2ncnn.staleness import _reached, code_digest
+from transducer2ncnn.workflow.staleness import _reached, code_digest
 
 
 @pytest.fixture
@@ -53,5 +53,5 @@ def test_the_rules_scripts_reach_what_they_use() -> None:
 
     assert "transducer2ncnn/families/lstm/graph.py" in reached("trace.py")
     assert "transducer2ncnn/families/lstm/graph.py" not in reached("verify.py")
-    assert "transducer2ncnn/verification.py" in reached("verify.py")
-    assert "transducer2ncnn/search.py" in reached("transcribe.py")
+    assert "transducer2ncnn/verification/parity.py" in reached("verify.py")
+    assert "transducer2ncnn/engines/search.py" in reached("transcribe.py")

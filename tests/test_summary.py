@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transducer2ncnn.summary import DETAILED, Job, lines
+from transducer2ncnn.workflow.summary import DETAILED, Job, lines
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import sentencepiece
 from conftest import GOLDEN, ROOT
 
-from transducer2ncnn import tokens
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats import tokens
 
 DIGITS = ROOT / "models" / "digits"
 

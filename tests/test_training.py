@@ -11,9 +11,11 @@ import pytest
 import torch
 from conftest import GOLDEN, ROOT, check_computes
 
-from transducer2ncnn import averaging, checkpoint, model
-from transducer2ncnn.errors import UserError
-from transducer2ncnn.training import Choice
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.families import model
+from transducer2ncnn.formats import checkpoint
+from transducer2ncnn.source import averaging
+from transducer2ncnn.source.training import Choice
 
 EXP_DIR = GOLDEN / "checkpoint-projection"
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 from conftest import LSTM, Export, export
 
-from transducer2ncnn import isolated, layout, reference, verification
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base import isolated, layout
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.verification import parity, reference
 
 
 def compare(exported: Export, folder: Path, tolerance: float = 1e-4) -> dict:
     """As the rule does it: in a process of its own, since ncnn may crash."""
     files = layout.ncnn_files(folder)
-    return isolated.call(verification.compare, str(exported.reference), "lstm", files, tolerance)
+    return isolated.call(parity.compare, str(exported.reference), "lstm", files, tolerance)
 
 
 def broken_copy(exported: Export, tmp_path: Path, part: str, edit: Callable[[str], str]) -> Path:
@@ -50,7 +51,7 @@ def test_a_sound_export_passes(exported: Export, precision: str, tolerance: floa
 
 
 def test_fp16_does_not_pass_as_fp32(exported: Export) -> None:
-    with pytest.raises(verification.Mismatch, match="tolerance is 0.0001"):
+    with pytest.raises(parity.Mismatch, match="tolerance is 0.0001"):
         compare(exported, exported.folder / "fp16")
 
 
@@ -76,7 +77,7 @@ def test_swapped_gates(exported: Export, tmp_path: Path) -> None:
         i, f, g, o = getattr(lstm, name).data.chunk(4)
         getattr(lstm, name).data = torch.cat([i, f, o, g])
     export(network, exported.sizes, tmp_path)
-    with pytest.raises(verification.Mismatch, match="output of LSTM .* encoder.layers.1.lstm"):
+    with pytest.raises(parity.Mismatch, match="output of LSTM .* encoder.layers.1.lstm"):
         compare(exported, tmp_path / "fp32")
 
 
@@ -93,7 +94,7 @@ def test_one_wrong_weight(exported: Export, tmp_path: Path, part: str, name: str
     network = copy.deepcopy(exported.network)
     getattr(network, part).get_submodule(name).weight.data.view(-1)[0] += 0.5
     export(network, exported.sizes, tmp_path)
-    with pytest.raises(verification.Mismatch) as caught:
+    with pytest.raises(parity.Mismatch) as caught:
         compare(exported, tmp_path / "fp32")
     assert f"the {part} in ncnn is not the PyTorch model" in str(caught.value)
     assert re.search(rf"output of \w+ \w+, \w+ {re.escape(name)} in PyTorch", str(caught.value))
@@ -133,7 +134,7 @@ def test_swapped_input_states(exported: Export, tmp_path: Path) -> None:
 
 def test_swapped_output_states(exported: Export, tmp_path: Path) -> None:
     folder = broken_copy(exported, tmp_path, "encoder", swap("out2", "out3"))
-    with pytest.raises(verification.Mismatch, match=r"blob 'out2' \(output of the graph\)"):
+    with pytest.raises(parity.Mismatch, match=r"blob 'out2' \(output of the graph\)"):
         compare(exported, folder)
 
 
@@ -145,7 +146,7 @@ def test_a_missing_layer(exported: Export, tmp_path: Path) -> None:
         "encoder",
         lambda s: re.sub(r"Convolution( +conv_\d+ +1 1 \d+ \d+) 0=32.*", r"Noop\1", s),
     )
-    with pytest.raises(verification.Mismatch, match="number 3 is InnerProduct .* Conv2d .*conv.6"):
+    with pytest.raises(parity.Mismatch, match="number 3 is InnerProduct .* Conv2d .*conv.6"):
         compare(exported, folder)
 
 
@@ -178,8 +179,8 @@ def test_streaming_is_the_whole_utterance_at_once(exported: Export) -> None:
 
 def test_error_of_by_hand() -> None:
     expected = np.array([[1.0, -4.0]])
-    assert verification.error_of(np.array([1.0, -4.0]), expected) == 0
-    assert verification.error_of(np.array([1.2, -4.0]), expected) == pytest.approx(0.05)
-    assert verification.error_of(np.array([0.1]), np.array([0.3])) == pytest.approx(0.2)
-    assert verification.error_of(np.zeros((2, 3)), np.zeros((3, 2))) == float("inf")
-    assert verification.error_of(np.array([1.0, np.nan]), expected) == float("inf")
+    assert parity.error_of(np.array([1.0, -4.0]), expected) == 0
+    assert parity.error_of(np.array([1.2, -4.0]), expected) == pytest.approx(0.05)
+    assert parity.error_of(np.array([0.1]), np.array([0.3])) == pytest.approx(0.2)
+    assert parity.error_of(np.zeros((2, 3)), np.zeros((3, 2))) == float("inf")
+    assert parity.error_of(np.array([1.0, np.nan]), expected) == float("inf")

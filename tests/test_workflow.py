@@ -231,14 +231,14 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("transducer2ncnn/search.py", {"transcribing"}),
+        ("transducer2ncnn/engines/search.py", {"transcribing"}),
         (
-            "transducer2ncnn/convert.py",
+            "transducer2ncnn/export/convert.py",
             {"converting", "choosing", "quantizing", "measuring", "comparing", "putting"}
             | {"transcribing", "writing"},
         ),
         (
-            "transducer2ncnn/quantize.py",
+            "transducer2ncnn/quantization/quantize.py",
             {"choosing", "quantizing", "measuring", "comparing", "putting", "transcribing"}
             | {"writing"},
         ),
@@ -248,7 +248,7 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
             {"reading", "tracing", "converting", "running", "observing", "choosing", "quantizing"}
             | {"measuring", "comparing", "putting", "transcribing", "checking", "writing"},
         ),
-        ("transducer2ncnn/layerwise.py", {"measuring"}),
+        ("transducer2ncnn/quantization/layerwise.py", {"measuring"}),
     ],
 )
 def test_changed_code_makes_what_it_made_stale(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn.layout import PARTS, Files
+from transducer2ncnn.base.layout import PARTS, Files
 
 
 def add_ncnn_files(parser: argparse.ArgumentParser, prefix: str = "") -> None:

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import averaging, checkpoint, errors
+from transducer2ncnn.base import errors
+from transducer2ncnn.formats import checkpoint
+from transducer2ncnn.source import averaging
 
 
 def main() -> None:

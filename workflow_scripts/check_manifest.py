@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import errors, provenance
+from transducer2ncnn.base import errors
+from transducer2ncnn.workflow import provenance
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from transducer2ncnn import errors, recordings
+from transducer2ncnn.base import errors
+from transducer2ncnn.speech import recordings
 
 
 def main() -> None:

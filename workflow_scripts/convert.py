@@ -2,7 +2,8 @@
 
 import argparse
 
-from transducer2ncnn import convert, errors
+from transducer2ncnn.base import errors
+from transducer2ncnn.export import convert
 
 
 def main() -> None:

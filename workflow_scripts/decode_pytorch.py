@@ -5,9 +5,13 @@ import warnings
 
 import numpy as np
 
-from transducer2ncnn import decoding, errors, recordings, search, tokens
+from transducer2ncnn.base import errors
+from transducer2ncnn.engines import search
+from transducer2ncnn.evaluation import decoding
 from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.staleness import code_digest
+from transducer2ncnn.formats import tokens
+from transducer2ncnn.speech import recordings
+from transducer2ncnn.workflow.staleness import code_digest
 from workflow_scripts import decoding_arguments
 
 CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "soundfile")
@@ -42,8 +46,8 @@ def fill(
     # Not above: where everything was decoded before, nothing needs to wait for PyTorch.
     import torch
 
-    from transducer2ncnn import model
-    from transducer2ncnn.pytorch import TorchTransducer
+    from transducer2ncnn.engines.pytorch import TorchTransducer
+    from transducer2ncnn.families import model
 
     # How many threads share a sum changes how it rounds; shards use more cores.
     torch.set_num_threads(1)

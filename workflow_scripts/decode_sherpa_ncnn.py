@@ -5,9 +5,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn import decoding, delivery, errors, recordings, tokens
+from transducer2ncnn.base import errors
+from transducer2ncnn.evaluation import decoding
+from transducer2ncnn.export import delivery
 from transducer2ncnn.families import described
-from transducer2ncnn.staleness import code_digest
+from transducer2ncnn.formats import tokens
+from transducer2ncnn.speech import recordings
+from transducer2ncnn.workflow.staleness import code_digest
 from workflow_scripts import decoding_arguments
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from transducer2ncnn.search import Decoding
+from transducer2ncnn.engines.search import Decoding
 
 
 def add_shard(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import delivery, errors, gate
+from transducer2ncnn.base import errors
+from transducer2ncnn.evaluation import gate
+from transducer2ncnn.export import delivery
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from transducer2ncnn import errors, hub
+from transducer2ncnn.base import errors
+from transducer2ncnn.source import hub
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from transducer2ncnn import errors, files, model
+from transducer2ncnn.base import errors, files
+from transducer2ncnn.families import model
 
 
 def main() -> None:

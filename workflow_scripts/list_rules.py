@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn import errors, files
+from transducer2ncnn.base import errors, files
 from transducer2ncnn.report import rule_graph
 
 

@@ -2,8 +2,9 @@
 
 import argparse
 
-from transducer2ncnn import errors, model, reference
-from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.base import errors
+from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.verification import reference
 
 
 def main() -> None:

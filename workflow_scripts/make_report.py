@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import errors, files
+from transducer2ncnn.base import errors, files
 from transducer2ncnn.report import artifacts, page
 from transducer2ncnn.report.artifacts import Artifacts
 

@@ -2,8 +2,10 @@
 
 import argparse
 
-from transducer2ncnn import calibration, errors, param, quantize, scale_table, weights
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.base import errors
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.formats import param, scale_table, weights
+from transducer2ncnn.quantization import calibration, quantize
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import errors, sherpa, tokens
+from transducer2ncnn.base import errors
+from transducer2ncnn.formats import sherpa, tokens
 
 
 def main() -> None:

@@ -4,18 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import (
-    audio,
-    calibration,
-    errors,
-    files,
-    isolated,
-    layerwise,
-    param,
-    scale_table,
-    weights,
-)
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.formats import param, scale_table, weights
+from transducer2ncnn.quantization import calibration, layerwise
+from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 

@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import audio, calibration, errors, provenance
+from transducer2ncnn.base import errors
+from transducer2ncnn.quantization import calibration
+from transducer2ncnn.speech import audio
+from transducer2ncnn.workflow import provenance
 
 
 def main() -> None:

@@ -5,8 +5,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn import delivery, errors, files, recordings, speed
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.base import errors, files
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.evaluation import speed
+from transducer2ncnn.export import delivery
+from transducer2ncnn.speech import recordings
 from workflow_scripts import decoding_arguments
 
 

@@ -4,8 +4,10 @@ import argparse
 import sys
 import time
 
-from transducer2ncnn import audio, calibration, errors, model
-from transducer2ncnn.families import FAMILIES
+from transducer2ncnn.base import errors
+from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.quantization import calibration
+from transducer2ncnn.speech import audio
 
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn import errors, param, quantize, scale_table, weights
+from transducer2ncnn.base import errors
+from transducer2ncnn.formats import param, scale_table, weights
+from transducer2ncnn.quantization import quantize
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 
-from transducer2ncnn import decoding, errors, files, recordings, scoring
+from transducer2ncnn.base import errors, files
+from transducer2ncnn.evaluation import decoding, scoring
+from transducer2ncnn.speech import recordings
 
 
 def main() -> None:

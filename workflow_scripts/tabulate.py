@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import comparison, errors
+from transducer2ncnn.base import errors
+from transducer2ncnn.evaluation import comparison
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 import argparse
 
-from transducer2ncnn import errors, model, torchscript
-from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.base import errors
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.export import torchscript
+from transducer2ncnn.families import FAMILIES, model
 
 
 def main() -> None:

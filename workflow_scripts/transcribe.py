@@ -4,9 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import audio, errors, search, tokens, transcription
+from transducer2ncnn.base import errors
+from transducer2ncnn.engines import search
+from transducer2ncnn.engines.runtime import NcnnTransducer
+from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.families import described
-from transducer2ncnn.runtime import NcnnTransducer
+from transducer2ncnn.formats import tokens
+from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 

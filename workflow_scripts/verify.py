@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import errors, files, isolated, verification
+from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.verification import parity
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     try:
         # ncnn can crash on files that are wrong enough.
         found = isolated.call(
-            verification.compare, args.reference, family, ncnn_files(args), args.tolerance
+            parity.compare, args.reference, family, ncnn_files(args), args.tolerance
         )
     except isolated.IsolatedError as e:
         raise errors.UserError(f"{folder}: ncnn cannot run these files: {e}") from None

@@ -4,7 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn import agreement, audio, errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.quantization import agreement
+from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.report.rule_graph import RuleGraph
 
 #: The order in which a reader meets them.

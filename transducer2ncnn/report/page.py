@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from transducer2ncnn.layout import PARTS
+from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.report import figures
 from transducer2ncnn.report.artifacts import PRECISIONS, Artifacts, Json
 from transducer2ncnn.report.figures import Bar

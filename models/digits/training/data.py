@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from synthesize import SAMPLE_RATE, read_wav, resample
 
-from transducer2ncnn.features import FEATURE_DIM, fbank
+from transducer2ncnn.speech.features import FEATURE_DIM, fbank
 
 #: The log energy of digital silence in a feature: the least there can be.
 FLOOR = float(np.log(np.finfo(np.float32).eps))

@@ -20,7 +20,7 @@ from test_set import connected_digits
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from transducer2ncnn.families.lstm.graph import LstmTransducer
-from transducer2ncnn.features import fbank
+from transducer2ncnn.speech.features import fbank
 
 
 @torch.no_grad()

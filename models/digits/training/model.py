@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-import transducer2ncnn.model
+import transducer2ncnn.families.model
 from transducer2ncnn.families.lstm import LstmSizes
 from transducer2ncnn.families.lstm.graph import LstmTransducer
 
@@ -108,5 +108,5 @@ def save_checkpoint(state: dict[str, Tensor], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> LstmTransducer:
-    network, _ = transducer2ncnn.model.load(path, "lstm")
+    network, _ = transducer2ncnn.families.model.load(path, "lstm")
     return network

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transducer2ncnn.errors import UserError
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families.lstm import LstmSizes
 
 #: Channels of the three subsampling convolutions. The recipe fixes them.

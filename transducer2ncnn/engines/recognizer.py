@@ -1,0 +1,55 @@
+"""The real sherpa-ncnn.
+
+On a bad model it ends the process, so all of this is to be called in one of its own (``isolated``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transducer2ncnn.base.layout import delivered_files
+from transducer2ncnn.engines.search import GREEDY, TAIL_SILENCE, Decoding
+from transducer2ncnn.speech.features import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import sherpa_ncnn
+
+
+def load(folder: str | Path, threads: int, decoding: Decoding = GREEDY) -> sherpa_ncnn.Recognizer:
+    """sherpa-ncnn with the model in a folder: six model files and tokens.txt."""
+    import sherpa_ncnn
+
+    files = {
+        f"{part}_{kind}": str(path)
+        for part, pair in delivered_files(folder).items()
+        for kind, path in zip(("param", "bin"), pair, strict=True)
+    }
+    return sherpa_ncnn.Recognizer(
+        tokens=str(Path(folder, "tokens.txt")),
+        num_threads=threads,
+        decoding_method=decoding.method,
+        num_active_paths=decoding.num_active_paths,
+        **files,
+    )
+
+
+def start(recognizer: sherpa_ncnn.Recognizer) -> None:
+    """Forget what was heard: the next samples are a new recording's."""
+    recognizer.stream = recognizer.recognizer.create_stream()
+
+
+def decode(recognizer: sherpa_ncnn.Recognizer, samples: np.ndarray) -> tuple[list[int], str]:
+    """Token ids and text of one recording: (n,) float32 samples at 16 kHz."""
+    start(recognizer)
+    recognizer.accept_waveform(SAMPLE_RATE, samples)
+    recognizer.accept_waveform(SAMPLE_RATE, tail())
+    recognizer.input_finished()
+    return recognizer.tokens, recognizer.text.strip()
+
+
+def tail() -> np.ndarray:
+    """The silence behind a recording: (n,) samples."""
+    return np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)

@@ -1,0 +1,90 @@
+"""Running converted networks on Python ncnn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ncnn
+import numpy as np
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import PARTS, Files
+from transducer2ncnn.families import Family
+
+
+class Network:
+    """One param/bin pair, computing in fp32 whatever its weights are stored as.
+
+    Raises:
+        UserError: ncnn cannot load the pair.
+    """
+
+    def __init__(self, param: str | Path, bin_: str | Path, threads: int = 1) -> None:
+        self.param, self.bin = str(param), str(bin_)
+        self._net = ncnn.Net()
+        # ncnn reads its options while loading, so they come first.
+        opt = self._net.opt
+        opt.num_threads = threads
+        opt.use_vulkan_compute = False
+        opt.use_fp16_packed = opt.use_fp16_storage = opt.use_fp16_arithmetic = False
+        opt.use_bf16_storage = False
+        for path, load in ((self.param, self._net.load_param), (self.bin, self._net.load_model)):
+            if not Path(path).is_file():
+                raise UserError(f"{path}: no such file.")
+            if load(path) != 0:
+                raise UserError(f"{path}: ncnn cannot load it (its reason is in the lines above).")
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        """Compute the blobs named in ``outputs``, arrays in ncnn's shapes (no batch axis).
+
+        Raises:
+            UserError: ncnn refuses an input or cannot compute a blob.
+        """
+        extractor = self._net.create_extractor()
+        # Otherwise blobs in the middle of the graph are gone once they were used. As an option
+        # of the net, light mode also frees weights that were repacked: there it stays on.
+        extractor.set_light_mode(False)
+        # A Mat borrows its array's memory, so both live as long as the extractor.
+        arrays = {name: np.ascontiguousarray(a) for name, a in inputs.items()}
+        mats = {name: ncnn.Mat(a) for name, a in arrays.items()}
+        for name, mat in mats.items():
+            if extractor.input(name, mat) != 0:
+                raise UserError(f"{self.param}: has no input blob {name!r}.")
+        results = []
+        for name in outputs:
+            status, mat = extractor.extract(name)
+            if status != 0 or mat.empty():
+                raise UserError(f"{self.param}: ncnn cannot compute blob {name!r} ({status=}).")
+            results.append(np.array(mat))
+        return results
+
+
+class NcnnTransducer:
+    """An exported model's three networks, for ``search.decode``.
+
+    Raises:
+        UserError: ncnn cannot load a part.
+    """
+
+    def __init__(self, files: Files, family: Family, sizes: Any, threads: int = 1) -> None:
+        self.family, self.sizes = family, sizes
+        self._encoder, self._decoder, self._joiner = (
+            Network(*files[part], threads) for part in PARTS
+        )
+        num_states = len(family.initial_states(sizes))
+        first = family.FIRST_STATE
+        self._encoder_outputs = ["out0", *(f"out{first + i}" for i in range(num_states))]
+
+    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        blobs = {f"in{i}": array for i, array in enumerate(inputs)}
+        frames, *states = self._encoder.run(blobs, self._encoder_outputs)
+        return frames, states
+
+    def decode(self, context: list[int]) -> np.ndarray:
+        (out,) = self._decoder.run({"in0": np.array(context, dtype=np.int32)}, ["out0"])
+        return out.reshape(-1)
+
+    def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
+        (logits,) = self._joiner.run({"in0": frame, "in1": decoder_out}, ["out0"])
+        return logits

@@ -1,0 +1,133 @@
+"""Streaming transducer search with sherpa-ncnn's rules, whatever computes the networks.
+
+The encoder sees a segment at a time and carries its states; the joiner meets each of its frames
+with the decoder's output for the tokens before, and at most one token comes out of a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from transducer2ncnn.families import Family
+from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
+from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
+
+#: Seconds of silence put behind a recording, so that its last word leaves the encoder.
+TAIL_SILENCE = 0.5
+
+
+class Transducer(Protocol):
+    """A model's three networks; arrays are float32, in ncnn's shapes (no batch axis)."""
+
+    family: Family
+    sizes: Any
+
+    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """``family.encoder_inputs`` → (T', encoder_dim) frames, and the states to carry over."""
+
+    def decode(self, context: list[int]) -> np.ndarray:
+        """The last ``context_size`` token ids → (decoder_dim,)."""
+
+    def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
+        """(encoder_dim,) and (decoder_dim,) → (vocab_size,) logits."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to search; sherpa-ncnn's names."""
+
+    method: Literal["greedy_search", "modified_beam_search"] = "greedy_search"
+    #: Of the beam search. Greedy search follows one path.
+    num_active_paths: int = 1
+
+
+GREEDY = Decoding()
+
+
+def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GREEDY) -> list[int]:
+    """Token ids of a recording: (n,) float32 samples in [−1, 1], 16 kHz."""
+    family, sizes = transducer.family, transducer.sizes
+    paths = (
+        _GreedyPath(transducer)
+        if decoding.method == "greedy_search"
+        else _BeamPaths(transducer, decoding.num_active_paths)
+    )
+    silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)
+    features = fbank(np.concatenate([samples, silence]), sizes.feature_dim)
+    states = family.initial_states(sizes)
+    # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
+    # enough frames for a last one, it leaves that out.
+    for start in range(0, len(features) - family.SEGMENT, family.HOP):
+        segment = features[start : start + family.SEGMENT]
+        frames, states = transducer.encode(family.encoder_inputs(segment, states))
+        for frame in frames:
+            paths.advance(frame)
+    return paths.best()[sizes.context_size :]
+
+
+class _GreedyPath:
+    """The one path that takes the best token of each frame."""
+
+    def __init__(self, transducer: Transducer) -> None:
+        self._transducer = transducer
+        self._tokens = [BLANK] * transducer.sizes.context_size
+        self._decoder_out = transducer.decode(self._tokens)
+
+    def advance(self, frame: np.ndarray) -> None:
+        token = int(self._transducer.join(frame, self._decoder_out).argmax())
+        if token not in NEVER_EMITTED:
+            self._tokens.append(token)
+            context = self._tokens[-self._transducer.sizes.context_size :]
+            self._decoder_out = self._transducer.decode(context)
+
+    def best(self) -> list[int]:
+        return self._tokens
+
+
+class _BeamPaths:
+    """The most probable paths; those that hold the same tokens are one, probabilities added.
+
+    sherpa-ncnn ranks the continuations of all paths by their log-probability, in float32, and
+    paths by that per token, the blanks that they start with counted. A path that takes a token
+    which is never emitted stays as it is, at that token's probability.
+    """
+
+    def __init__(self, transducer: Transducer, num_active_paths: int) -> None:
+        self._transducer = transducer
+        self._num_active_paths = num_active_paths
+        self._log_probs = {(BLANK,) * transducer.sizes.context_size: 0.0}
+        self._decoder_outs: dict[tuple[int, ...], np.ndarray] = {}
+
+    def advance(self, frame: np.ndarray) -> None:
+        paths = sorted(self._log_probs, key=self._rank, reverse=True)
+        logits = np.stack([self._transducer.join(frame, self._decoder_out(p)) for p in paths])
+        before = np.array([self._log_probs[p] for p in paths], dtype=np.float32)
+        log_probs = _log_softmax(logits) + before[:, None]
+        best = np.argsort(-log_probs, axis=None, kind="stable")[: self._num_active_paths]
+        self._log_probs = {}
+        for row, token in zip(*np.unravel_index(best, log_probs.shape), strict=True):
+            path = paths[row] if token in NEVER_EMITTED else (*paths[row], int(token))
+            log_prob = float(log_probs[row, token])
+            if path in self._log_probs:
+                log_prob = float(np.logaddexp(self._log_probs[path], log_prob))
+            self._log_probs[path] = log_prob
+
+    def best(self) -> list[int]:
+        return list(max(self._log_probs, key=self._rank))
+
+    def _rank(self, path: tuple[int, ...]) -> float:
+        return self._log_probs[path] / len(path)
+
+    def _decoder_out(self, path: tuple[int, ...]) -> np.ndarray:
+        context = path[-self._transducer.sizes.context_size :]
+        if context not in self._decoder_outs:
+            self._decoder_outs[context] = self._transducer.decode(list(context))
+        return self._decoder_outs[context]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

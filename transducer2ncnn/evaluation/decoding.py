@@ -1,0 +1,166 @@
+"""Decoding a checked manifest: shared out among jobs, and never the same thing twice.
+
+What was heard in an utterance is kept under what it hangs on: its samples, the model's files, how
+was searched, and the code. So an utterance that is added is all that is decoded, whatever shard
+it falls to, and a job that was ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from transducer2ncnn.base import files, isolated
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.shards import share_out
+from transducer2ncnn.engines import recognizer
+from transducer2ncnn.engines.search import Decoding
+from transducer2ncnn.formats import tokens
+from transducer2ncnn.speech import recordings
+from transducer2ncnn.speech.recordings import Utterance
+
+#: Seconds between two lines of progress.
+PROGRESS_INTERVAL = 5.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a system makes of an utterance."""
+
+    #: Symbols of tokens.txt.
+    tokens: list[str]
+    text: str
+
+
+class Cache:
+    """What was heard, in files: one an utterance, each whole or not there.
+
+    Several jobs may use the same folder at once.
+
+    Args:
+        folder: of all caches of a system.
+        hangs_on: everything besides the samples that changes what is heard.
+    """
+
+    def __init__(self, folder: str | Path, *hangs_on: object) -> None:
+        key = hashlib.sha256(json.dumps([str(x) for x in hangs_on]).encode()).hexdigest()
+        self._folder = Path(folder, key[:16])
+
+    def get(self, utterance: Utterance) -> Heard | None:
+        try:
+            return Heard(**json.loads(self._file(utterance).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):  # a crash of the machine can leave a file empty
+            return None
+
+    def put(self, utterance: Utterance, heard: Heard) -> None:
+        files.write_json(self._file(utterance), asdict(heard))
+
+    def _file(self, utterance: Utterance) -> Path:
+        return self._folder / f"{utterance.sha256}.json"
+
+
+def digest(paths: Iterable[str | Path]) -> str:
+    """A digest of files' contents, in the order given."""
+    found = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as f:
+            found.update(hashlib.file_digest(f, "sha256").digest())
+    return found.hexdigest()
+
+
+def share(utterances: list[Utterance], shard: int, shards: int) -> list[Utterance]:
+    """One shard's utterances, in the manifest's order; all shards last about as long.
+
+    Args:
+        shard: from 1 on.
+    """
+    mine = set(share_out({u.id: u.duration for u in utterances}, shards)[shard - 1])
+    return [utterance for utterance in utterances if utterance.id in mine]
+
+
+def fill(
+    cache: Cache, utterances: list[Utterance], hear: Callable[[np.ndarray], Heard], who: str
+) -> None:
+    """Decode utterances into the cache; now and then a line says how far ``who`` is."""
+    total = sum(u.duration for u in utterances)
+    seconds, said = 0.0, time.monotonic()
+    for utterance in utterances:
+        try:
+            cache.put(utterance, hear(recordings.read(utterance)))
+        except UserError as e:
+            raise UserError(f"utterance {utterance.id!r}: {e}") from None
+        seconds += utterance.duration
+        if time.monotonic() - said > PROGRESS_INTERVAL:
+            said = time.monotonic()
+            print(f"{who}: {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
+
+
+def fill_by_sherpa_ncnn(
+    cache: Cache,
+    utterances: list[Utterance],
+    folder: str | Path,
+    symbols: list[str],
+    decoding: Decoding,
+    who: str,
+) -> None:
+    """The same by sherpa-ncnn, in a process of its own.
+
+    Args:
+        folder: made for sherpa-ncnn.
+        symbols: of the model's tokens, by id.
+
+    Raises:
+        UserError: sherpa-ncnn refused the model or crashed; with what it printed last.
+    """
+    try:
+        isolated.call(_fill_by_sherpa_ncnn, cache, utterances, str(folder), symbols, decoding, who)
+    except isolated.IsolatedError as e:
+        raise UserError(f"sherpa-ncnn cannot run the model: {e}") from None
+
+
+def _fill_by_sherpa_ncnn(
+    cache: Cache,
+    utterances: list[Utterance],
+    folder: str,
+    symbols: list[str],
+    decoding: Decoding,
+    who: str,
+) -> None:
+    loaded = recognizer.load(folder, threads=1, decoding=decoding)
+
+    def hear(samples: np.ndarray) -> Heard:
+        ids, text = recognizer.decode(loaded, samples)
+        return Heard([symbols[i] for i in ids], text)
+
+    fill(cache, utterances, hear, who)
+
+
+def heard(ids: list[int], symbols: list[str]) -> Heard:
+    return Heard([symbols[i] for i in ids], tokens.to_text(ids, symbols))
+
+
+def write(path: str | Path, cache: Cache, utterances: list[Utterance]) -> None:
+    """A shard's utterances with what was heard, all of which is in the cache."""
+    lines = []
+    for utterance in utterances:
+        line = {"id": utterance.id} | asdict(cache.get(utterance))
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    files.write_text(path, "".join(lines))
+
+
+def read(paths: Iterable[str | Path]) -> dict[str, Heard]:
+    """What was heard, by the utterances' ids, out of all shards."""
+    found = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            for line in f:
+                row = json.loads(line)
+                found[row["id"]] = Heard(row["tokens"], row["text"])
+    return found

@@ -1,0 +1,151 @@
+"""How fast the real sherpa-ncnn runs a model, how soon it says something, and in what memory.
+
+Every round runs every model once, so that a noisy machine treats all alike, and each run is a
+process of its own. Audio comes in as from a microphone, CHUNK seconds at a time, though without
+waiting for it:
+
+- real-time factor: seconds of computing per second of audio, the silence behind it included;
+- first-token latency: seconds from the start of a recording to its first token, had it been spoken
+  live. That is the audio that had to be heard for it, silence before the first word included, and
+  the computing that was not done by then; of all recordings, the median;
+- first token heard: the audio alone;
+- peak memory: of the whole process, Python (some 35 MB) included;
+- load: seconds from the files to a recogniser that is ready.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transducer2ncnn.base import isolated
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines import recognizer
+from transducer2ncnn.engines.search import GREEDY, Decoding
+from transducer2ncnn.speech.features import SAMPLE_RATE
+
+#: Seconds of audio that are handed over at once.
+CHUNK = 0.1
+#: Seconds of audio that a round takes at most, less where one recording is longer.
+SECONDS = 60.0
+
+#: What is measured, in the order that it is given in.
+FIGURES = (
+    "real_time_factor",
+    "first_token_latency",
+    "first_token_heard",
+    "peak_memory_mb",
+    "load_seconds",
+)
+
+
+def measure(
+    folders: dict[str, Path],
+    recordings: list[np.ndarray],
+    rounds: int,
+    threads: int,
+    decoding: Decoding = GREEDY,
+) -> dict[str, dict[str, Any]]:
+    """Median, min and max over the rounds of each figure, for each folder.
+
+    Args:
+        folders: made for sherpa-ncnn, by name.
+        recordings: (n,) float32 samples at 16 kHz each.
+        threads: that sherpa-ncnn computes with.
+
+    Returns:
+        By name and by figure. A latency is None where not one recording gave a token.
+
+    Raises:
+        UserError: sherpa-ncnn refused a model or crashed.
+    """
+    measured: dict[str, list[dict[str, float | None]]] = {name: [] for name in folders}
+    for _ in range(rounds):
+        for name, folder in folders.items():
+            try:
+                found = isolated.call(run, str(folder), recordings, threads, decoding)
+            except isolated.IsolatedError as e:
+                raise UserError(f"sherpa-ncnn cannot run {name}: {e}") from None
+            measured[name].append(found)
+    return {
+        name: {figure: _spread([found[figure] for found in rounds_]) for figure in FIGURES}
+        for name, rounds_ in measured.items()
+    }
+
+
+def run(
+    folder: str, recordings: list[np.ndarray], threads: int, decoding: Decoding
+) -> dict[str, float | None]:
+    """One measurement, of this process: to be called in one of its own."""
+    start = time.perf_counter()
+    loaded = recognizer.load(folder, threads, decoding)
+    load_seconds = time.perf_counter() - start
+    streamed = [_stream(loaded, samples) for samples in recordings]
+    computing, audio = (sum(column) for column in list(zip(*streamed, strict=True))[:2])
+    first = [(heard, latency) for _, _, heard, latency in streamed if latency is not None]
+    return {
+        "real_time_factor": computing / audio,
+        "first_token_latency": statistics.median(x[1] for x in first) if first else None,
+        "first_token_heard": statistics.median(x[0] for x in first) if first else None,
+        "peak_memory_mb": peak_memory(),
+        "load_seconds": load_seconds,
+    }
+
+
+def _stream(loaded: Any, samples: np.ndarray) -> tuple[float, float, float | None, float | None]:
+    """Seconds of computing and of audio; audio heard and seconds gone by at the first token."""
+    samples = np.concatenate([samples, recognizer.tail()])
+    size = int(CHUNK * SAMPLE_RATE)
+    computing = clock = 0.0
+    heard = latency = None
+    recognizer.start(loaded)
+    for first in range(0, len(samples), size):
+        chunk = samples[first : first + size]
+        arrived = (first + len(chunk)) / SAMPLE_RATE
+        start = time.perf_counter()
+        loaded.accept_waveform(SAMPLE_RATE, chunk)
+        took = time.perf_counter() - start
+        computing += took
+        # A chunk waits for its samples, and for the computing on those before it.
+        clock = max(clock, arrived) + took
+        if latency is None and loaded.tokens:
+            heard, latency = arrived, clock
+    return computing, len(samples) / SAMPLE_RATE, heard, latency
+
+
+def peak_memory() -> float:
+    """The most memory that this process ever held, in MB."""
+    try:
+        # Not getrusage's, which on Linux starts at what the parent process held.
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:  # macOS, which counts in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def some(durations: list[float]) -> int:
+    """How many of the first recordings make up a round: one at least."""
+    total = np.cumsum(durations)
+    return max(1, int((total <= SECONDS).sum()))
+
+
+def cpu() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _spread(values: list[float | None]) -> dict[str, float] | None:
+    if None in values:
+        return None
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -1,0 +1,96 @@
+"""TorchScript to ncnn, by pnnx."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.files import replacing, scratch
+from transducer2ncnn.formats import param as param_file
+from transducer2ncnn.formats import weights
+
+#: Lines of pnnx's log that an error shows.
+LOG_TAIL = 15
+
+
+def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bool) -> str:
+    """Convert one traced network; weights stored as fp16 or fp32.
+
+    pnnx's exit status alone says little: it has been seen to end well and leave files out, or cut
+    them off where the disk is full, and to crash after writing half of them. Both files must be
+    there and whole, made in a folder of their own, before either takes its place.
+
+    Returns:
+        pnnx's log.
+
+    Raises:
+        UserError: pnnx failed or left a file out, and the message shows the end of its log; or
+            what it wrote is cut off.
+    """
+    with scratch(Path(param).resolve().parent) as folder:
+        made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
+        rest = [
+            f"{option}={folder / f'rest.{option}'}"
+            for option in ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")
+        ]
+        done = subprocess.run(
+            [
+                _executable(),
+                Path(traced).resolve(),
+                f"fp16={int(fp16)}",
+                f"ncnnparam={made['param']}",
+                f"ncnnbin={made['bin']}",
+                *rest,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=folder,
+        )
+        wrong = _what_is_wrong(made["param"], made["bin"])
+        if done.returncode != 0 or wrong:
+            free = shutil.disk_usage(folder).free
+            raise UserError(_failure(traced, done.returncode, wrong, free, done.stdout))
+        # One after the other, the param last: a pair is complete once its param is there.
+        for kind, target in (("bin", bin_), ("param", param)):
+            with replacing(target) as partial:
+                made[kind].rename(partial)
+    return done.stdout
+
+
+def _executable() -> Path:
+    # Found without importing it: that would load torch, which the executable does not need.
+    spec = importlib.util.find_spec("pnnx")
+    if spec is None or spec.origin is None:
+        raise UserError("pnnx is not installed in this environment; see requirements.txt.")
+    return Path(spec.origin).with_name("pnnx")
+
+
+def _what_is_wrong(param: Path, bin_: Path) -> str:
+    missing = [f.name for f in (param, bin_) if not f.is_file() or f.stat().st_size == 0]
+    if missing:
+        return f"left out {' and '.join(missing)}"
+    try:
+        weights.read(param_file.read(param), bin_)
+    except UserError as e:
+        return f"wrote files that are not whole ({e})"
+    return ""
+
+
+def _failure(traced: str | Path, status: int, wrong: str, free: int, log: str) -> str:
+    if status < 0:
+        what = f"crashed ({signal.Signals(-status).name})"
+    elif status > 0:
+        what = f"failed with exit status {status}"
+    else:
+        what = "ended without an error"
+    if wrong:
+        what += f" and {wrong}"
+    what += f" on {traced}, with {free / 1e6:.0f} MB left on the disk"
+    tail = "\n".join("  " + line for line in log.splitlines()[-LOG_TAIL:])
+    return f"pnnx {what}. The end of its log:\n{tail}"

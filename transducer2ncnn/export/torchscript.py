@@ -1,0 +1,77 @@
+"""PyTorch to TorchScript: tracing, and proof that the trace is the model at every length."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.files import replacing
+from transducer2ncnn.engines.pytorch import to_torch
+from transducer2ncnn.families import Family
+
+#: Number of frames that the encoder is traced with.
+TRACED_FRAMES = 39
+#: The encoder's trace is compared with the model at these lengths too.
+CHECKED_FRAMES = (9, 10, 100)
+
+
+def trace(model: nn.Module, family: Family, sizes, part: str, path: str | Path) -> None:
+    """Trace one part of a model and save it, the same bytes every time.
+
+    Raises:
+        UserError: the trace computes something else than the model.
+    """
+    module = getattr(model, part)
+    inputs = example_inputs(family, sizes, part, TRACED_FRAMES)
+    with warnings.catch_warnings():
+        # Constants in the trace are meant (a norm's epsilon), so is torch's default LSTM, and
+        # TorchScript is what pnnx reads.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="LSTM with projections")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.jit")
+        # Stored inputs would show pnnx their shapes: it then freezes the number of frames, and
+        # turns linear layers into Gemm, which the int8 tools leave alone.
+        traced = torch.jit.trace(module, inputs, check_trace=False, _store_inputs=False)
+        lengths = CHECKED_FRAMES if part == "encoder" else (TRACED_FRAMES,)
+        for frames in lengths:
+            _compare(module, traced, example_inputs(family, sizes, part, frames), part, frames)
+    with replacing(path) as partial:
+        traced.save(partial)
+
+
+def example_inputs(family: Family, sizes, part: str, frames: int) -> tuple[Tensor, ...]:
+    """Inputs of one part, batch axis included; the encoder's with ``frames`` frames."""
+    rng = np.random.default_rng(frames)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    if part == "decoder":
+        return (torch.from_numpy(rng.integers(0, sizes.vocab_size, (1, sizes.context_size))),)
+    if part == "joiner":
+        return (
+            torch.from_numpy(normal(1, sizes.encoder_dim)),
+            torch.from_numpy(normal(1, sizes.decoder_dim)),
+        )
+    states = [normal(*state.shape) for state in family.initial_states(sizes)]
+    return to_torch(family, family.encoder_inputs(normal(frames, sizes.feature_dim), states))
+
+
+def _compare(
+    module: nn.Module, traced: nn.Module, inputs: tuple[Tensor, ...], part: str, frames: int
+) -> None:
+    expected, actual = module(*inputs), traced(*inputs)
+    if isinstance(expected, Tensor):
+        expected, actual = (expected,), (actual,)
+    for i, (e, a) in enumerate(zip(expected, actual, strict=True)):
+        if e.shape != a.shape or not torch.allclose(e, a, rtol=1e-5, atol=1e-5):
+            raise UserError(
+                f"the traced {part} is not the model: output {i} differs at {frames} frames "
+                f"(shapes {tuple(e.shape)} and {tuple(a.shape)}). The model's code must not "
+                "branch on its input."
+            )

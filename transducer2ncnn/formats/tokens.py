@@ -1,0 +1,121 @@
+"""tokens.txt: the vocabulary as sherpa-ncnn reads it, ``<symbol> <id>`` a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.files import write_text
+
+#: Opens a word in a sentencepiece symbol.
+WORD_START = "▁"
+
+#: A symbol, which may itself hold a blank, and its id.
+LINE = re.compile(r"(.+)[ \t]([0-9]{1,9})\s*")
+
+#: What recipes call the blank, which must have id 0.
+BLANKS = ("<blk>", "<blank>", "<eps>")
+
+#: The first symbols of a sentencepiece model that an icefall recipe trained.
+BPE_FIRST = ("<blk>", "<sos/eos>", "<unk>")
+
+#: Symbols behind the vocabulary in a lang folder's tokens.txt. They disambiguate a lexicon, which
+#: a transducer doesn't use.
+DISAMBIGUATION = re.compile(r"#\d+")
+
+
+def read(path: str | Path, vocab_size: int) -> list[str]:
+    """Symbols by id; disambiguation symbols behind the vocabulary are left out.
+
+    Raises:
+        UserError: the file is missing, a line is malformed, an id or a symbol is there twice, the
+            ids are not exactly 0 … vocab_size − 1, or id 0 is not the blank.
+    """
+    try:
+        # Not splitlines, which also splits at characters that a symbol may hold.
+        lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: cannot be read as tokens.txt ({e}).") from None
+    symbols: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        found = LINE.fullmatch(line)
+        if not found:
+            raise UserError(f"{path}, line {number}: expected '<symbol> <id>', found {line!r}.")
+        symbol, id_ = found[1], int(found[2])
+        if id_ in symbols:
+            raise UserError(
+                f"{path}, line {number}: id {id_} is given to {symbol!r} and, before, to "
+                f"{symbols[id_]!r}."
+            )
+        if symbol in ids:
+            raise UserError(
+                f"{path}, line {number}: {symbol!r} is given id {id_} and, before, id "
+                f"{ids[symbol]}."
+            )
+        if id_ >= vocab_size and DISAMBIGUATION.fullmatch(symbol):
+            continue
+        symbols[id_] = symbol
+        ids[symbol] = id_
+    if symbols.keys() != set(range(vocab_size)):
+        raise UserError(
+            f"{path}: holds {len(symbols)} tokens with ids up to {max(symbols, default=-1)}; the "
+            f"checkpoint's vocabulary has {vocab_size}, ids 0 to {vocab_size - 1} without a gap. "
+            "Is it this model's tokens.txt?"
+        )
+    if symbols[0] not in BLANKS:
+        raise UserError(
+            f"{path}: id 0 is {symbols[0]!r}. Expected the blank, one of {', '.join(BLANKS)}, "
+            "which a transducer emits where nothing is said."
+        )
+    return [symbols[i] for i in range(vocab_size)]
+
+
+def from_bpe_model(path: str | Path, vocab_size: int) -> list[str]:
+    """Symbols by id, out of the sentencepiece model that the recipe trained.
+
+    Raises:
+        UserError: the file is missing or no sentencepiece model, or not of this vocabulary.
+    """
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor()
+    try:
+        model.LoadFromSerializedProto(Path(path).read_bytes())
+    except (OSError, RuntimeError) as e:
+        raise UserError(f"{path}: cannot be read as a sentencepiece model ({e}).") from None
+    symbols = [model.IdToPiece(i) for i in range(len(model))]
+    if len(symbols) != vocab_size:
+        raise UserError(
+            f"{path}: has {len(symbols)} pieces; the checkpoint's vocabulary has {vocab_size}. Is "
+            "it this model's bpe.model?"
+        )
+    if tuple(symbols[: len(BPE_FIRST)]) != BPE_FIRST:
+        raise UserError(
+            f"{path}: begins with {', '.join(symbols[: len(BPE_FIRST)])}. Expected "
+            f"{', '.join(BPE_FIRST)}, as icefall trains its models. Give the model's tokens.txt "
+            "instead."
+        )
+    return symbols
+
+
+def check_agreement(
+    symbols: Sequence[str], bpe_symbols: Sequence[str], path: str | Path, bpe_path: str | Path
+) -> None:
+    """Raise UserError where a tokens.txt and a sentencepiece model differ, both of one size."""
+    for id_, (symbol, piece) in enumerate(zip(symbols, bpe_symbols, strict=True)):
+        if symbol != piece:
+            raise UserError(
+                f"id {id_} is {symbol!r} in {path} and {piece!r} in {bpe_path}. They must agree: "
+                "one of them is another model's."
+            )
+
+
+def write(path: str | Path, symbols: Sequence[str]) -> None:
+    write_text(path, "".join(f"{symbol} {i}\n" for i, symbol in enumerate(symbols)))
+
+
+def to_text(ids: list[int], symbols: list[str]) -> str:
+    return "".join(symbols[i] for i in ids).replace(WORD_START, " ").strip()

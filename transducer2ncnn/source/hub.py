@@ -1,0 +1,382 @@
+"""Models on the Hugging Face Hub: what a revision is, and the files of it that are asked for.
+
+The client is ``huggingface_hub``, so HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE mean what
+they mean to its users, and downloads land in its cache, where its other users find them. Here is
+added what it leaves to its callers: a revision is resolved once for a whole run, transient
+failures are tried again with growing waits, and what arrived is checked against the hash that the
+Hub states.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import httpx2
+import huggingface_hub
+from huggingface_hub import errors as hf_errors
+from tqdm import tqdm
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.files import replacing, write_json
+from transducer2ncnn.base.paths import is_inside
+
+#: Seconds waited before each further try. A server that is busy may ask for more, up to MAX_WAIT.
+WAITS = (1.0, 2.0, 4.0, 8.0)
+MAX_WAIT = 60.0
+#: Seconds between two lines of progress.
+PROGRESS_INTERVAL = 2.0
+#: HTTP statuses that a later try may not meet.
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository, as the Hub states it.
+
+    Attributes:
+        hash: SHA-256 of a large file, 64 digits; Git's blob id of any other, 40 digits.
+    """
+
+    path: str
+    size: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository at a commit."""
+
+    repo_id: str
+    revision: str
+    commit: str
+    files: tuple[HubFile, ...]
+
+    def file(self, path: str, key: str) -> HubFile:
+        """One file by its path.
+
+        Args:
+            key: the key of the configuration that names it, for the message.
+
+        Raises:
+            UserError: it is not there; with those that are like it.
+        """
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise self._missing(path, key)
+
+    def matching(self, patterns: list[str], key: str) -> list[HubFile]:
+        """The files that match one of the patterns, sorted by path; `*` stays within a folder.
+
+        Raises:
+            UserError: a pattern matches none.
+        """
+        found: dict[str, HubFile] = {}
+        for pattern in patterns:
+            matching = [file for file in self.files if _matches(file.path, pattern)]
+            if not matching:
+                raise self._missing(pattern, key)
+            found.update((file.path, file) for file in matching)
+        return [found[path] for path in sorted(found)]
+
+    def _missing(self, path: str, key: str) -> UserError:
+        suffix = path.rsplit(".", 1)[-1]
+        alike = [file.path for file in self.files if file.path.endswith(f".{suffix}")]
+        there = alike or [file.path for file in self.files]
+        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+        return UserError(
+            f"{key}: {self.repo_id} has no {path!r} at {self.revision} (commit {self.commit}). "
+            f"There: {', '.join(there[:8]) or 'no files'}{more}."
+        )
+
+
+def _matches(path: str, pattern: str) -> bool:
+    names, parts = path.split("/"), pattern.split("/")
+    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
+
+
+def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
+    """The commit that a revision is at now, and its files.
+
+    Args:
+        record: file to leave the finding in. Where the Hub cannot be reached, or must not be
+            (offline mode), the last finding there counts, or else what the client's cache holds.
+
+    Raises:
+        UserError: there is no such repository or revision, no access to it, or no way to know.
+    """
+    what = f"{repo_id} at {revision}"
+    if huggingface_hub.is_offline_mode():
+        return _known(repo_id, revision, record, "offline mode is on")
+    try:
+        info = _persistent(
+            lambda: huggingface_hub.HfApi().model_info(
+                repo_id, revision=revision, files_metadata=True
+            ),
+            what,
+        )
+    except _UnreachableError as e:
+        snapshot = _known(repo_id, revision, record, str(e))
+        print(
+            f"warning: {e} Going on with {repo_id} at commit {snapshot.commit}, as {revision} was "
+            "when last seen.",
+            file=sys.stderr,
+        )
+        return snapshot
+    snapshot = Snapshot(
+        repo_id, revision, info.sha, tuple(_hub_file(repo_id, s) for s in info.siblings)
+    )
+    write_json(record, asdict(snapshot))
+    return snapshot
+
+
+def recorded(record: str | Path) -> Snapshot | None:
+    """The last finding of ``resolve`` that was left in a file, or None."""
+    try:
+        found = json.loads(Path(record).read_text(encoding="utf-8"))
+        files = tuple(HubFile(**file) for file in found.pop("files"))
+        return Snapshot(**found, files=files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> None:
+    """Copy one file of a commit to ``target``, through the client's cache.
+
+    Raises:
+        UserError: it cannot be had, or what arrived is not what the Hub states.
+    """
+    what = f"{file.path} of {repo_id}"
+    progress = type("_FileProgress", (_Progress,), {"what": file.path})
+
+    def fetch() -> Path:
+        path = huggingface_hub.hf_hub_download(
+            repo_id, file.path, revision=commit, tqdm_class=progress
+        )
+        return Path(path)
+
+    try:
+        path = _persistent(fetch, what)
+        if _hash(path, file) != file.hash:
+            print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
+            _forget(path)
+            path = _persistent(fetch, what)
+        if (found := _hash(path, file)) != file.hash:
+            _forget(path)
+            raise UserError(
+                f"{what} arrived twice with the hash {found}; the Hub states {file.hash} for it "
+                f"({file.size:,} bytes). Something between here and there changes it: try "
+                "another network, or tell the repository's owner."
+            )
+        with replacing(target) as partial:
+            shutil.copyfile(path, partial)
+    except _UnreachableError as e:
+        raise UserError(f"{e} Run again when it can be reached; what is there stays.") from None
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{what}: cannot be stored: {e}.") from None
+        raise UserError(
+            f"{what}: the disk is full ({file.size / 1e6:,.1f} MB are needed in the cache, "
+            f"{huggingface_hub.constants.HF_HUB_CACHE}, and again in {Path(target).parent}). Make "
+            "room, or let HF_HOME name another disk."
+        ) from None
+
+
+def _forget(path: Path) -> None:
+    """Take a file out of the client's cache, which would hand it out again."""
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
+
+
+class _Progress(tqdm):
+    """Progress in lines, for output that goes through a pipe and into a log."""
+
+    what = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # huggingface_hub's own keyword, and its wish to be silent where there is no terminal.
+        kwargs.pop("name", None)
+        super().__init__(*args, **kwargs | {"disable": False, "mininterval": PROGRESS_INTERVAL})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if self.total and self.total >= 1e6:
+            done = f"{self.n / 1e6:,.1f} of {self.total / 1e6:,.1f} MB"
+            print(f"{self.what}: {done}", file=sys.stderr, flush=True)
+
+
+class _Resumable(httpx2.SyncByteStream):
+    """A body whose end may be a reset of the connection: reported as the client reports one that
+    closes early, after which it resumes."""
+
+    def __init__(self, stream: httpx2.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except httpx2.ReadError as e:
+            raise httpx2.RemoteProtocolError(str(e)) from e
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _make_resumable(response: httpx2.Response) -> None:
+    response.stream = _Resumable(response.stream)
+
+
+def _session_resumes() -> None:
+    """See to it that the client's session, which it may have made anew, resumes after resets."""
+    session = huggingface_hub.get_session()
+    hooks = session.event_hooks
+    if _make_resumable not in hooks["response"]:
+        session.event_hooks = hooks | {"response": [*hooks["response"], _make_resumable]}
+
+
+class _UnreachableError(Exception):
+    """The Hub was not reached, after all tries; says how."""
+
+
+def _persistent(call: Callable[[], T], what: str) -> T:
+    """What ``call`` returns, tried again while the failure may pass.
+
+    Raises:
+        UserError: a failure that will not pass by itself.
+        _UnreachableError: the last failure might still pass.
+        OSError: of this machine's, such as a full disk.
+    """
+    waits = iter(WAITS)
+    while True:
+        _session_resumes()
+        try:
+            return call()
+        except (httpx2.TransportError, OSError) as e:
+            error = _root(e)
+        if not _may_pass(error):
+            _refuse(error, what)
+        wait = next(waits, None)
+        if wait is None:
+            raise _UnreachableError(f"the Hub could not be reached: {_said(error)}.")
+        wait = max(wait, _asked_wait(error))
+        print(f"{what}: {_said(error)}; trying again in {wait:.0f} s", file=sys.stderr, flush=True)
+        time.sleep(wait)
+
+
+def _root(error: Exception) -> Exception:
+    """The client reports a failed look-up as a file that is missing here; the cause tells more."""
+    if isinstance(error, hf_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, hf_errors.HfHubHTTPError):
+        return error.response.status_code in TRANSIENT
+    if isinstance(error, OSError):
+        # Not this machine's own failure: the client's word for a transfer that came out short.
+        return error.errno is None and not isinstance(error, hf_errors.OfflineModeIsEnabled)
+    return isinstance(error, httpx2.TransportError)
+
+
+def _asked_wait(error: Exception) -> float:
+    if isinstance(error, hf_errors.HfHubHTTPError):
+        asked = error.response.headers.get("Retry-After", "")
+        return min(float(asked), MAX_WAIT) if asked.isdecimal() else 0.0
+    return 0.0
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, hf_errors.HfHubHTTPError):
+        return f"it answered {error.response.status_code} {error.response.reason_phrase}"
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _refuse(error: Exception, what: str) -> NoReturn:
+    """Raise what a person can do about a failure that stays."""
+    endpoint = huggingface_hub.constants.ENDPOINT
+    token = (
+        "Log in with `hf auth login`, or set HF_TOKEN to a token of an account that may read it."
+    )
+    if isinstance(error, hf_errors.GatedRepoError):
+        advice = f"its owner lets in only who has accepted its terms, on its page. Then: {token}"
+    elif isinstance(error, hf_errors.RevisionNotFoundError):
+        advice = "there is no such revision. Correct `revision`: a branch, a tag or a commit."
+    elif isinstance(error, hf_errors.RepositoryNotFoundError):
+        advice = f"{endpoint} knows no such repository, or it is private. Check `repo_id`. {token}"
+    elif isinstance(error, hf_errors.EntryNotFoundError):
+        advice = "there is no such file in the repository. Check the path."
+    elif isinstance(error, hf_errors.OfflineModeIsEnabled):
+        advice = "offline mode is on, and the client's cache does not hold it."
+    elif isinstance(error, hf_errors.HfHubHTTPError):
+        status = error.response.status_code
+        advice = f"{endpoint} answered {status} {error.response.reason_phrase}."
+        if status in (401, 403):
+            advice += f" No access: {token}"
+    else:
+        raise error
+    raise UserError(f"{what}: {advice}") from None
+
+
+def _hub_file(repo_id: str, sibling: Any) -> HubFile:
+    """A file as the Hub lists it.
+
+    Raises:
+        UserError: its path leads out of the repository, or it has no size or hash.
+    """
+    path = sibling.rfilename
+    if not is_inside(path):
+        raise UserError(f"{repo_id}: refused, for it lists a file with the path {path!r}.")
+    hash_ = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+    if sibling.size is None or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", hash_ or ""):
+        raise UserError(f"{repo_id}: the Hub states no size and hash for {path!r}.")
+    return HubFile(path, sibling.size, hash_)
+
+
+def _hash(path: Path, file: HubFile) -> str:
+    with open(path, "rb") as f:
+        if len(file.hash) == 64:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+        header = f"blob {path.stat().st_size}\0".encode()
+        blob = hashlib.sha1(header, usedforsecurity=False)
+        return hashlib.file_digest(f, lambda: blob).hexdigest()
+
+
+def _known(repo_id: str, revision: str, record: str | Path, why: str) -> Snapshot:
+    """What is known of a revision without the Hub."""
+    if snapshot := recorded(record):
+        return snapshot
+    try:
+        repos = huggingface_hub.scan_cache_dir().repos
+    except hf_errors.CacheNotFound:
+        repos = frozenset()
+    for repo in repos:
+        if repo.repo_id != repo_id or repo.repo_type != "model":
+            continue
+        for cached in repo.revisions:
+            if revision in cached.refs or revision == cached.commit_hash:
+                root = cached.snapshot_path
+                files = (
+                    HubFile(
+                        f.file_path.relative_to(root).as_posix(), f.size_on_disk, f.blob_path.name
+                    )
+                    for f in cached.files
+                )
+                return Snapshot(repo_id, revision, cached.commit_hash, tuple(files))
+    raise UserError(
+        f"{repo_id} at {revision}: {why.rstrip('.')}, and neither an earlier run nor the client's "
+        f"cache, {huggingface_hub.constants.HF_HUB_CACHE}, holds it. Run once with the Hub in "
+        "reach, or fill the cache on another machine with `hf download`."
+    )

@@ -1,0 +1,209 @@
+"""Proof that a converted model is the trained one: ncnn against PyTorch, blob by blob.
+
+PyTorch's side is computed once a model (``reference.py``); every precision's ncnn files are then
+compared with it. Compared are the outputs of the three networks
+and, in between, what goes into and comes out of every layer with weights: convolution, linear,
+LSTM and embedding occur in the same order on both sides, which pairs them without any name.
+
+The encoder is compared at single runs of several lengths with states that are not zero, and
+streaming: segment after segment, each side carrying its own states.
+
+The error of a blob is its largest difference, relative to the largest magnitude in the
+reference's blob where that is above 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import PARTS, Files
+from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.families import FAMILIES, Family
+from transducer2ncnn.formats import param as param_file
+from transducer2ncnn.formats import sherpa
+
+#: ncnn's names for the layers with weights, by PyTorch's name.
+WEIGHTED = {
+    "Conv2d": ("Convolution", "ConvolutionDepthWise"),
+    "Conv1d": ("Convolution1D", "ConvolutionDepthWise1D"),
+    "Linear": ("InnerProduct", "Gemm"),
+    "LSTM": ("LSTM",),
+    "Embedding": ("Embed",),
+}
+NCNN_WEIGHTED = {name for names in WEIGHTED.values() for name in names}
+
+OUTPUT = "output of the graph"
+
+#: Reference arrays by key: "<part>/<case>/<what>".
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One blob of one case, compared."""
+
+    case: str
+    name: str
+    #: Where it stands in the graph, on both sides.
+    place: str
+    error: float
+
+
+class Mismatch(UserError):
+    """ncnn and PyTorch part."""
+
+
+def compare(reference: str | Path, family: str, files: Files, tolerance: float) -> dict[str, Any]:
+    """Compare ncnn files with the reference; return what was found, by part and case.
+
+    Args:
+        reference: file written by ``reference.save``.
+        family: the model's family, by name.
+        files: (param, bin) of each part.
+        tolerance: the largest error that passes.
+
+    Raises:
+        Mismatch: naming the first blob that is off by more than the tolerance, and by how much.
+        UserError: a graph has layers that sherpa-ncnn does not know, or ncnn cannot load it.
+    """
+    for param, _ in files.values():
+        sherpa.check_layers(param_file.read(param), str(param))
+    found: dict[str, Any] = {}
+    with np.load(reference) as arrays:
+        for part in PARTS:
+            cases = _group(arrays, part)
+            param, bin_ = files[part]
+            network = Network(param, bin_)
+            weighted = [x for x in param_file.read(param).layers if x.type in NCNN_WEIGHTED]
+            blobs: list[Blob] = []
+            # Single runs first: what is wrong in the graph is then found where it is wrong.
+            for case, values in sorted(cases.items(), key=lambda item: item[0] == "streaming"):
+                if case == "streaming":
+                    compared = _compare_streaming(network, FAMILIES[family], values)
+                else:
+                    compared = _compare_single(network, weighted, case, values, str(param))
+                for blob in compared:
+                    if not blob.error <= tolerance:
+                        raise Mismatch(_part_ways(part, param, blob, blobs, tolerance))
+                    blobs.append(blob)
+            found[part] = _summary(blobs)
+    return found
+
+
+def _part_ways(part: str, param: Path, blob: Blob, before: list[Blob], tolerance: float) -> str:
+    same_case = [b.error for b in before if b.case == blob.case]
+    agree = (
+        f"The {len(same_case)} blobs compared before it in that run agree to {max(same_case):.1e}."
+        if same_case
+        else "It is the first blob compared in that run."
+    )
+    how_far = (
+        "another shape or values that are not finite"
+        if np.isinf(blob.error)
+        else f"an error of {blob.error:.3g}"
+    )
+    return (
+        f"{param}: the {part} in ncnn is not the PyTorch model. In the run {blob.case!r}, they "
+        f"part first at blob {blob.name!r} ({blob.place}), with {how_far}; the tolerance is "
+        f"{tolerance:g}. {agree}"
+    )
+
+
+def _summary(blobs: list[Blob]) -> dict[str, Any]:
+    worst = max(blobs, key=lambda b: b.error)
+    runs: dict[str, float] = {}
+    for blob in blobs:
+        run = "samples" if blob.case.startswith("sample ") else blob.case
+        runs[run] = max(runs.get(run, 0.0), blob.error)
+    return {
+        "max_error": worst.error,
+        "worst_blob": {"run": worst.case, "blob": worst.name, "place": worst.place},
+        "max_output_error": max(b.error for b in blobs if b.place.startswith(OUTPUT)),
+        "blobs_compared": len(blobs),
+        "max_error_by_run": runs,
+    }
+
+
+def _group(arrays: Any, part: str) -> dict[str, Arrays]:
+    """Arrays of one part by case, in the order in which they were made."""
+    cases: dict[str, Arrays] = {}
+    for key in arrays:
+        if key.startswith(part + "/"):
+            _, case, rest = key.split("/", 2)
+            cases.setdefault(case, {})[rest] = arrays[key]
+    return cases
+
+
+def _compare_single(
+    network: Network, weighted: list[param_file.Layer], case: str, values: Arrays, param: str
+) -> list[Blob]:
+    probes = {key: a for key, a in values.items() if key.startswith("probe/")}
+    expected = [key.split("/")[2:4] for key in probes if key.endswith("/output")]
+    _check_pairing(weighted, expected, param)
+    blobs = []  # name, place, reference
+    for key, array in probes.items():
+        _, n, kind, module, end = key.split("/")
+        layer = weighted[int(n)]
+        name = layer.inputs[0] if end == "input" else layer.outputs[0]
+        blobs.append(
+            (name, f"{end} of {layer.type} {layer.name}, {kind} {module} in PyTorch", array)
+        )
+    for key, array in values.items():
+        if key.startswith("out"):
+            blobs.append((key, OUTPUT, array))
+    inputs = {key: a for key, a in values.items() if key.startswith("in")}
+    results = network.run(inputs, [name for name, _, _ in blobs])
+    return [
+        Blob(case, name, place, error_of(result, array))
+        for (name, place, array), result in zip(blobs, results, strict=True)
+    ]
+
+
+def _check_pairing(weighted: list[param_file.Layer], expected: list[list[str]], param: str) -> None:
+    for i, (kind, module) in enumerate(expected):
+        if i >= len(weighted) or weighted[i].type not in WEIGHTED[kind]:
+            found = f"{weighted[i].type} {weighted[i].name}" if i < len(weighted) else "nothing"
+            raise Mismatch(
+                f"{param}: layer with weights number {i + 1} is {found}; PyTorch has the {kind} "
+                f"{module} there, which ncnn should have as {' or '.join(WEIGHTED[kind])}."
+            )
+    if len(weighted) > len(expected):
+        extra = weighted[len(expected)]
+        raise Mismatch(
+            f"{param}: {extra.type} {extra.name} has weights and no counterpart in PyTorch."
+        )
+
+
+def _compare_streaming(network: Network, family: Family, values: Arrays) -> list[Blob]:
+    features = values.pop("features")
+    segments = 1 + max(int(key.split("/")[0]) for key in values)
+    names = sorted({key.split("/")[1] for key in values}, key=lambda n: int(n[3:]))
+    states = [np.zeros_like(values[f"0/{name}"]) for name in names[family.FIRST_STATE :]]
+    blobs = []
+    for i in range(segments):
+        segment = features[i * family.HOP :][: family.SEGMENT]
+        inputs = {f"in{j}": a for j, a in enumerate(family.encoder_inputs(segment, states))}
+        results = network.run(inputs, names)
+        states = results[family.FIRST_STATE :]
+        for name, result in zip(names, results, strict=True):
+            error = error_of(result, values[f"{i}/{name}"])
+            blobs.append(Blob("streaming", name, f"{OUTPUT}, segment {i}", error))
+    return blobs
+
+
+def error_of(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the reference's magnitude where that is above 1.
+
+    Infinite where the shapes differ (axes of one aside, which ncnn drops) or a value is not
+    finite.
+    """
+    actual, expected = actual.squeeze(), expected.squeeze()
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
+        return float("inf")
+    expected = expected.astype(np.float64)
+    return float(np.abs(actual - expected).max() / max(1.0, np.abs(expected).max()))

@@ -1,0 +1,89 @@
+"""manifest.json: what was delivered, out of what, and by what; and the check against it.
+
+Nothing in it says when or where it was made: the same export gives the same manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.paths import is_inside
+
+#: The libraries that an exported model hangs on.
+DISTRIBUTIONS = ("torch", "pnnx", "ncnn", "sherpa-ncnn")
+
+#: The folder in a model's results whose files are delivered.
+DELIVERED = "sherpa-ncnn"
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file."""
+    with open(path, "rb") as f:
+        digest = hashlib.file_digest(f, "sha256")
+        return {"size": f.tell(), "sha256": digest.hexdigest()}
+
+
+def make(
+    source: dict[str, Any],
+    description: dict[str, Any],
+    delivered: Iterable[str | Path],
+    folder: str | Path,
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """The manifest of one model.
+
+    Args:
+        source: where it comes from, with its files' fingerprints.
+        description: what ``model.describe`` found.
+        delivered: its files for sherpa-ncnn, below ``folder``.
+        folder: its results; its name is the model's.
+        config: what of the configuration it was made with.
+    """
+    return {
+        "model": Path(folder).name,
+        "source": source,
+        **description,
+        "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
+        "config": config,
+        "delivered": {
+            Path(file).relative_to(folder).as_posix(): fingerprint(file)
+            for file in sorted(map(str, delivered))
+        },
+    }
+
+
+def differences(folder: str | Path) -> Iterator[str]:
+    """What of a model's results is not as its manifest says, a line each.
+
+    Raises:
+        UserError: there is no manifest, or it is none.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))["delivered"]
+        stated = {file: (int(x["size"]), str(x["sha256"])) for file, x in stated.items()}
+    except OSError:
+        raise UserError(f"{path}: not there. Export the model to get it.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: is no manifest that this workflow wrote.") from None
+    for file, (size, sha256) in stated.items():
+        if not is_inside(file):
+            raise UserError(f"{path}: refused, for it names the file {file!r}.")
+        if not (folder / file).is_file():
+            yield f"{folder / file}: is missing"
+            continue
+        found = fingerprint(folder / file)
+        if found["size"] != size:
+            yield f"{folder / file}: has {found['size']:,} bytes, {size:,} were delivered"
+        elif found["sha256"] != sha256:
+            yield f"{folder / file}: was changed; its SHA-256 is {found['sha256']}, not {sha256}"
+    for file in sorted((folder / DELIVERED).rglob("*")):
+        if file.is_file() and file.relative_to(folder).as_posix() not in stated:
+            yield f"{file}: was not delivered by the workflow"

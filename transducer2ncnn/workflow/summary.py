@@ -1,0 +1,188 @@
+"""What a run made and where, and what it did not and why, for a person."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn.evaluation import comparison
+
+#: Models whose files and figures are listed one by one; of more, there is a line each.
+DETAILED = 4
+#: Characters of an error that are shown; all of it is in the log.
+ERROR_LENGTH = 300
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a run, done or not."""
+
+    model: str
+    message: str
+    log: Path
+    #: The folder for sherpa-ncnn that it puts together, if that is what it does.
+    delivers: str | None
+    #: Whether what it makes is there.
+    done: bool
+    #: The submission that failed with it, if one did: jobs of a group are submitted together, and
+    #: fail together.
+    failed_in: object = None
+
+
+def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
+    """What became of the models of a run: what was delivered, and what failed with which error.
+
+    Args:
+        results: the folder that the run's results are in.
+        jobs: all of the run, what was done before included.
+    """
+    models: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.model):
+        models.setdefault(job.model, []).append(job)
+    finished = [model for model, of in models.items() if all(job.done for job in of)]
+    few = len(models) <= DETAILED
+    for model, of in models.items():
+        if few:
+            for folder in _delivered(of):
+                yield ""
+                yield f"{folder}/    ready for sherpa-ncnn"
+                # Else it is in a storage.
+                if Path(folder).is_dir():
+                    yield from _details(Path(folder))
+            if model in finished:
+                yield from _evaluation(results / model / "evaluation")
+                yield from _report(results / model / "report.html")
+        elif model in finished:
+            yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
+    if few and len(finished) == len(models):
+        return
+    yield ""
+    yield f"{len(finished)} of {len(models)} models are finished"
+    for model, of in models.items():
+        if model not in finished:
+            yield from _unfinished(model, of)
+
+
+def _report(path: Path) -> Iterator[str]:
+    if path.is_file():
+        yield ""
+        yield f"{path}    all of it as a page, for a browser"
+
+
+def _delivered(jobs: list[Job]) -> list[str]:
+    return sorted(job.delivers for job in jobs if job.delivers and job.done)
+
+
+def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
+    yield f"{model} is not; delivered: {', '.join(_delivered(jobs)) or 'nothing'}"
+    failed = _to_blame(job for job in jobs if job.failed_in is not None)
+    for job in failed:
+        # A message says whose it is, as the line above does.
+        yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
+        yield f"    {_first_error(job.log)}"
+        yield f"    {job.log}"
+    if not failed:
+        yield "  the run was stopped before"
+
+
+def _to_blame(failed: Iterable[Job]) -> list[Job]:
+    """Of jobs that failed together, those whose logs end in an error; all, if none does."""
+    together: dict[object, list[Job]] = {}
+    for job in failed:
+        together.setdefault(job.failed_in, []).append(job)
+    return [
+        job
+        for jobs in together.values()
+        for job in [job for job in jobs if _error(_printed(job.log) or [])] or jobs
+    ]
+
+
+def _first_error(log: Path) -> str:
+    """The error that a script ended with, or else the last that it printed."""
+    printed = _printed(log)
+    if printed is None:
+        return "it left no log: it did not start, or its log is not on this machine"
+    if not printed:
+        return "its log is empty: it was killed, or it ran out of memory or time"
+    said = _error(printed) or printed[-1]
+    return said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
+
+
+def _printed(log: Path) -> list[str] | None:
+    try:
+        return [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return None
+
+
+def _error(printed: list[str]) -> str:
+    """What a script said was wrong, by transducer2ncnn.base.errors."""
+    said = (line for line in printed if line.startswith("error: "))
+    return next(said, "").removeprefix("error: ")
+
+
+def _details(folder: Path) -> Iterator[str]:
+    """A delivered folder's files with sizes and verification, and its transcripts."""
+    model = folder.parent.parent
+    verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
+    yield f"  {'file':<40} {'size':>12}   verification"
+    for file in sorted(folder.iterdir()):
+        figure = _figure(file.name, verification)
+        yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
+    yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
+
+
+def _size(file: Path) -> str:
+    size = file.stat().st_size
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+def _figure(name: str, verification: dict[str, Any]) -> str:
+    """How far a part's weights are from PyTorch, or int8 from fp32."""
+    for part, found in verification["parts"].items():
+        if name.startswith(part) and name.endswith(".bin"):
+            if "max_error" in found:
+                tolerance = verification["tolerance"]
+                return f"{found['max_error']:.1e} from PyTorch, {tolerance:g} allowed"
+            return f"finds fp32's best token in {found['same_best_token']:.1%} of frames"
+    return ""
+
+
+def _transcripts(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
+    known = [row for row in rows if row["reference"]]
+    right = sum(row["sherpa-ncnn"] == row["reference"] for row in known)
+    differ = [row["wav"] for row in rows if row["agree"] == "no"]
+    yield f"  {path}: {len(rows)} recordings"
+    if known:
+        yield f"    sherpa-ncnn heard {right} of {len(known)} exactly as their transcripts say"
+    if differ:
+        yield f"    WARNING: sherpa-ncnn and plain ncnn differ on {', '.join(differ)}"
+    else:
+        yield "    sherpa-ncnn and plain ncnn agree on every one"
+
+
+def _evaluation(folder: Path) -> Iterator[str]:
+    path = folder / "table.tsv"
+    if not path.is_file():
+        return
+    table = comparison.read(path)
+    score = json.loads((folder / f"{table[-1]['system']}.json").read_text())
+    yield ""
+    yield (
+        f"{path}: {score['utterances']} recordings, {score['words']} words, "
+        f"{score['seconds']:.0f} s, {score['decoding'].replace('_', ' ')}"
+    )
+    rows = [comparison.SHOWN, *([row[c] for c in comparison.SHOWN] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for system, *figures in rows:
+        cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
+        yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
+    yield f"  {comparison.verdict(json.loads((folder / 'comparison.json').read_text()))}"
