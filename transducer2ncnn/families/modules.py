@@ -1,0 +1,206 @@
+"""What the networks of several families share: icefall's common modules, and the base of a model.
+
+Module and parameter names are those of icefall's recipes, so that a checkpoint's state dict loads
+as it is once its scales are folded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.families.contract import Architecture, Sizes
+
+
+class DoubleSwish(nn.Module):
+    """x · sigmoid(x − 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x - 1.0)
+
+
+class BasicNorm(nn.Module):
+    """x · (mean(x², last dim) + exp(eps))^−½; ``eps`` is a log, as in the checkpoint."""
+
+    eps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("eps", torch.tensor(0.25).log())
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A Python number, so that the trace holds a constant rather than a tensor to load.
+        eps = self.eps.exp().item()
+        return x * torch.pow(torch.mean(x * x, dim=-1, keepdim=True) + eps, -0.5)
+
+
+class Decoder(nn.Module):
+    """Stateless: it sees the last ``context_size`` tokens and nothing before them.
+
+    Args:
+        channels_per_group: of the convolution over the context; 1 if it is depthwise.
+    """
+
+    def __init__(self, sizes: Sizes, channels_per_group: int = 1) -> None:
+        super().__init__()
+        dim = sizes.decoder_dim
+        # A weight is given, for PyTorch would fill its own with normal noise: that is slow, and
+        # on the meta device, where models are built, it loads PyTorch's whole compiler.
+        self.embedding = nn.Embedding(
+            sizes.vocab_size, dim, _weight=torch.empty(sizes.vocab_size, dim)
+        )
+        self.conv = (
+            nn.Conv1d(dim, dim, sizes.context_size, groups=dim // channels_per_group, bias=False)
+            if sizes.context_size > 1
+            else None
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(N, U) token ids → (N, 1, decoder_dim); for U > context_size, one frame a window."""
+        x = self.embedding(y)
+        if self.conv is not None:
+            x = self.conv(x.permute(0, 2, 1)).permute(0, 2, 1)
+        return F.relu(x)
+
+
+class Joiner(nn.Module):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.encoder_proj = nn.Linear(sizes.encoder_dim, sizes.joiner_dim)
+        self.decoder_proj = nn.Linear(sizes.decoder_dim, sizes.joiner_dim)
+        self.output_linear = nn.Linear(sizes.joiner_dim, sizes.vocab_size)
+
+    def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> Tensor:
+        """(…, encoder_dim) and (…, decoder_dim), broadcast together → (…, vocab_size) logits."""
+        x = self.encoder_proj(encoder_out) + self.decoder_proj(decoder_out)
+        return self.output_linear(torch.tanh(x))
+
+
+class Transducer(nn.Module):
+    """A model of any family: its three networks, and its architecture.
+
+    The encoder's ``forward`` takes in0, in1, … and returns out0, out1, … as the architecture has
+    them, with PyTorch's batch axes where that says so.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture[Any, Any],
+        encoder: nn.Module,
+        decoder: nn.Module,
+        joiner: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.encoder = encoder
+        self.decoder = decoder
+        self.joiner = joiner
+
+    def part(self, name: str) -> nn.Module:
+        """The encoder, decoder or joiner."""
+        return self.get_submodule(name)
+
+
+class Graph(Protocol):
+    """What a family's module ``graph`` defines."""
+
+    def read_sizes(self, tensors: Mapping[str, Tensor]) -> Sizes:
+        """Sizes off a checkpoint's tensors, names without ``module.``, scales left out.
+
+        Raises:
+            UserError: a tensor that the sizes are read from is missing or has the wrong rank.
+        """
+
+    def build(self, architecture: Architecture[Any, Any]) -> Transducer:
+        """An untrained model, whose state dict has just the checkpoint's names and shapes."""
+
+
+class Shapes:
+    """Shapes of a checkpoint's tensors, for reading sizes off them.
+
+    Args:
+        what: the family's title, for messages.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], what: str) -> None:
+        self._tensors = tensors
+        self._what = what
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def of(self, name: str, rank: int) -> torch.Size:
+        """The shape of a tensor with ``rank`` axes.
+
+        Raises:
+            UserError: it is missing, or has another number of axes.
+        """
+        if name not in self._tensors:
+            raise UserError(
+                f"not {self._what}: tensor {name!r} is missing. "
+                f"The checkpoint holds {some(sorted(self._tensors))}."
+            )
+        shape = self._tensors[name].shape
+        if len(shape) != rank:
+            raise UserError(
+                f"not {self._what}: tensor {name!r} has shape {tuple(shape)}, expected {rank} axes."
+            )
+        return shape
+
+    def count(self, pattern: str) -> int:
+        """How many things are numbered by ``pattern``'s one group, from 0 on.
+
+        Raises:
+            UserError: a number is left out.
+        """
+        found = (re.match(pattern, name) for name in self._tensors)
+        numbers = sorted({int(m[1]) for m in found if m})
+        if numbers != list(range(len(numbers))):
+            raise UserError(
+                f"its tensors {pattern!r} are numbered {some([str(n) for n in numbers])}. "
+                "Expected 0 to their number − 1, without a gap."
+            )
+        return len(numbers)
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor], model: Transducer, what: str, recipes: Iterable[str]
+) -> None:
+    """Check that a checkpoint has just the tensors of a model, in the same shapes.
+
+    Args:
+        model: built by ``Graph.build``; it may be on the meta device.
+        what: the family's title, for the message.
+        recipes: icefall's names of its recipes, for the message.
+
+    Raises:
+        UserError: naming tensors that are missing, unexpected, or of another shape.
+    """
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - expected.keys())
+    if missing or unexpected:
+        raise UserError(
+            f"not {what} of icefall's {', '.join(recipes)}: "
+            f"missing {some(missing)}; unexpected {some(unexpected)}."
+        )
+    for name, tensor in expected.items():
+        if tensors[name].shape != tensor.shape:
+            raise UserError(
+                f"tensor {name!r} has shape {tuple(tensors[name].shape)}; the checkpoint's other "
+                f"tensors ask for {tuple(tensor.shape)}."
+            )
+
+
+def some(names: list[str], limit: int = 4) -> str:
+    """The first of some names, and how many more there are."""
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
