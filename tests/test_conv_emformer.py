@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hearing
 import ncnn
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.engines import recognizer, search
+from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.engines.search import GREEDY, Decoding
 from transducer2ncnn.export import convert
@@ -169,7 +170,8 @@ def test_a_training_checkpoint_has_the_settings() -> None:
         ({"left_context_length": -8}, "left_context_length is -8, expected a multiple of 4"),
         ({"chunk_length": 30}, "chunk_length is 30, expected a multiple of 4"),
         ({"chunk_length": 24}, "chunk_length is 24, expected 4 times a power of 2"),
-        ({"memory_size": -1}, "memory_size is -1, expected 0 or more"),
+        ({"memory_size": -1}, "memory_size is -1, expected 0 to 2048"),
+        ({"memory_size": 2049}, "memory_size is 2049, expected 0 to 2048"),
         ({"nhead": 5}, "nhead is 5, expected a divisor of the encoder's dim, 32"),
         ({"nhead": 0}, "nhead is 0, expected a divisor"),
         ({"cnn_module_kernel": 14}, "kernel of its depthwise convolutions is 14, expected an odd"),
@@ -516,53 +518,59 @@ def deliver(files: layout.Files, a: ConvEmformer, folder: Path) -> Path:
     return folder
 
 
-def sherpa_tokens(
-    folder: str, recordings: dict[str, np.ndarray], decoding: Decoding
-) -> list[list[int]]:
-    loaded = recognizer.load(folder, threads=1, decoding=decoding)
-    return [recognizer.decode(loaded, samples)[0] for samples in recordings.values()]
-
-
 def check_sherpa(
-    files: layout.Files,
-    model: Transducer,
+    exports: Mapping[str, layout.Files],
+    models: Mapping[str, Transducer],
     recordings: dict[str, np.ndarray],
     folder: Path,
     decoding: Decoding,
-) -> list[list[int]]:
-    """Check that sherpa-ncnn's tokens are plain ncnn's; return them."""
-    delivered = deliver(files, model.architecture, folder)
-    by_sherpa = isolated.call(sherpa_tokens, str(delivered), recordings, decoding)
-    plain = NcnnAsSherpa(files, model.architecture)
-    by_ncnn = [search.decode(plain, samples, decoding) for samples in recordings.values()]
-    assert by_sherpa == by_ncnn
-    return by_sherpa
+) -> dict[str, list[list[int]]]:
+    """Check that sherpa-ncnn's tokens are plain ncnn's; return them, by model."""
+    folders = [
+        str(deliver(exports[name], models[name].architecture, folder / name)) for name in models
+    ]
+    by_sherpa = isolated.call(hearing.tokens, folders, recordings, decoding)
+    for name, found in zip(models, by_sherpa, strict=True):
+        plain = NcnnAsSherpa(exports[name], models[name].architecture)
+        assert found == [search.decode(plain, samples, decoding) for samples in recordings.values()]
+    return dict(zip(models, by_sherpa, strict=True))
 
 
-@MASKED
 @pytest.mark.parametrize("decoding", [GREEDY, BEAM], ids=["greedy", "beam"])
 def test_sherpa_ncnn_runs_it(
-    exported: dict[bool, layout.Files], tmp_path: Path, masked: bool, decoding: Decoding
+    exported: dict[bool, layout.Files], tmp_path: Path, decoding: Decoding
 ) -> None:
+    names = {"unmasked": False, "masked": True}
     found = check_sherpa(
-        exported[masked], golden(masked), recordings(), tmp_path / "sherpa", decoding
+        {name: exported[masked] for name, masked in names.items()},
+        {name: golden(masked) for name, masked in names.items()},
+        recordings(),
+        tmp_path,
+        decoding,
     )
-    assert all(len(tokens) > 20 for tokens in found)
+    assert all(len(tokens) > 20 for by_model in found.values() for tokens in by_model)
     if decoding == GREEDY:
         # sherpa-ncnn computes with fp16 weights, so a few tokens are its own.
         greedy = json.loads((FOLDER / "expected-greedy.json").read_text())
-        kind = "masked" if masked else "unmasked"
-        for name, tokens in zip(recordings(), found, strict=True):
-            wanted = greedy[name][kind]
-            own = wanted["sherpa_ncnn_2_1_15"]
-            assert tokens == (wanted["tokens"] if own == "same" else own)
+        for name in names:
+            wanted = [greedy[wav][name] for wav in recordings()]
+            own = [recording["sherpa_ncnn_2_1_15"] for recording in wanted]
+            assert found[name] == [
+                recording["tokens"] if tokens == "same" else tokens
+                for recording, tokens in zip(wanted, own, strict=True)
+            ]
 
 
-@EACH_OTHER
-def test_sherpa_ncnn_runs_others(others: Others, tmp_path: Path, name: str) -> None:
-    some = dict(list(recordings().items())[:2])
-    found = check_sherpa(others(name), other(name), some, tmp_path / "sherpa", GREEDY)
-    assert all(len(tokens) > 5 for tokens in found)
+def test_sherpa_ncnn_runs_others(others: Others, tmp_path: Path) -> None:
+    some = dict(list(recordings().items())[:1])
+    found = check_sherpa(
+        {name: others(name) for name in OTHERS},
+        {name: other(name) for name in OTHERS},
+        some,
+        tmp_path,
+        GREEDY,
+    )
+    assert all(len(tokens) > 5 for by_model in found.values() for tokens in by_model)
 
 
 @MASKED

@@ -28,6 +28,9 @@ SUBSAMPLING = 4
 #: 3 frames before an output frame's first and 8 from there on, and drop a frame at each end.
 MARGIN = 11
 
+#: Half precision counts no further in ones, and sherpa-ncnn may compute in it.
+MAX_MEMORY = 2048
+
 RECIPE = "conv_emformer_transducer_stateless2"
 #: The recipe before it: tensors of the same names and shapes, and another attention, whose memory
 #: is the output of a query of its own. Without a memory the two compute the same.
@@ -175,8 +178,10 @@ def _what_is_wrong(sizes: ConvEmformerSizes, settings: ConvEmformerSettings) -> 
                 f"settings.{name} is {length}, expected {SUBSAMPLING} times a power of 2, in "
                 "feature frames, such as 32 or 64."
             )
-    if settings.memory_size < 0:
-        wrong.append(f"settings.memory_size is {settings.memory_size}, expected 0 or more.")
+    if not 0 <= settings.memory_size <= MAX_MEMORY:
+        wrong.append(
+            f"settings.memory_size is {settings.memory_size}, expected 0 to {MAX_MEMORY} chunks."
+        )
     if settings.nhead < 1 or sizes.encoder_dim % settings.nhead:
         wrong.append(
             f"settings.nhead is {settings.nhead}, expected a divisor of the encoder's dim, "

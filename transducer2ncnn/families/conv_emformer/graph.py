@@ -37,8 +37,8 @@ CONV_STRIDES = (1, 2, 2)
 #: Only the first pads, at all sides: the frames that see its zeros are dropped, the bins are not.
 CONV_PADDING = (1, 0, 0)
 
-#: Added to the score of a key that is not there yet, times the chunks until it will be. More than
-#: scores ever differ by, and in half precision still a number.
+#: Added to the score of a key that is not there yet, times the chunks until it will be. It is more
+#: than scores ever differ by. In half precision it may become −∞, which softmax takes as well.
 MASKED_SCORE = -1e3
 
 
