@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import GOLDEN
 
 from transducer2ncnn.families import FAMILIES
@@ -16,7 +15,7 @@ from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import layerwise, quantize
-from transducer2ncnn.quantization.calibration import Histogram
+from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.verification import reference
 
 INT8 = GOLDEN / "int8"
@@ -97,9 +96,9 @@ def test_no_difference_has_no_ratio(pairs: tuple) -> None:
 
 
 def test_input_figures_by_hand() -> None:
-    values = torch.cat([torch.zeros(50), torch.linspace(0.001, 3.999, 4000), torch.tensor([-8.0])])
+    values = np.concatenate([np.zeros(50), np.linspace(0.001, 3.999, 4000), [-8.0]])
     histogram = Histogram("Linear", "encoder.x")
-    histogram.add(values)
+    histogram.add(values.astype(np.float32))
     layer = parse_layer("InnerProduct linear_1 1 1 in0 out0 0=6 1=1 2=60 8=2")
     table = ScaleTable({"linear_1_param_0": np.array([1, 9, 5], np.float32)}, {"linear_1": 127 / 3})
     found = layerwise.figures("encoder", layer, ("Linear", "x"), table, histogram)

@@ -55,3 +55,10 @@ def test_the_rules_scripts_reach_what_they_use() -> None:
     assert "transducer2ncnn/families/lstm/graph.py" not in reached("verify.py")
     assert "transducer2ncnn/verification/parity.py" in reached("verify.py")
     assert "transducer2ncnn/engines/search.py" in reached("transcribe.py")
+
+
+def test_how_a_threshold_is_chosen_does_not_change_what_was_observed() -> None:
+    thresholds = ROOT / "transducer2ncnn" / "quantization" / "thresholds.py"
+    assert thresholds in _reached(ROOT / "workflow_scripts" / "make_scale_table.py", ROOT)
+    for script in ("observe.py", "measure_recordings.py"):
+        assert thresholds not in _reached(ROOT / "workflow_scripts" / script, ROOT)

@@ -30,7 +30,8 @@ from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.formats.weights import INT8_TAG, Block
-from transducer2ncnn.quantization.calibration import Histogram
+from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.quantization.thresholds import coarse
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.verification.parity import NCNN_WEIGHTED
 
@@ -182,7 +183,7 @@ def figures(
 
 def _input_figures(histogram: Histogram, scale: float) -> dict[str, Any]:
     threshold = INT8_MAX / scale
-    counts = histogram.coarse()
+    counts = coarse(histogram)
     edges = np.linspace(0, histogram.absmax, len(counts) + 1)
     below = np.interp(threshold, edges, np.concatenate([[0], np.cumsum(counts)]))
     return {
