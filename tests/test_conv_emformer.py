@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import hearing
@@ -23,9 +22,10 @@ from torch import Tensor
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines import search
+from transducer2ncnn.engines.pytorch import TorchTransducer, run_encoder
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.engines.search import GREEDY, Decoding
-from transducer2ncnn.export import convert
+from transducer2ncnn.export import convert, delivery, torchscript
 from transducer2ncnn.families import contract
 from transducer2ncnn.families.conv_emformer import (
     FAMILY,
@@ -36,7 +36,8 @@ from transducer2ncnn.families.conv_emformer import (
 from transducer2ncnn.families.conv_emformer.graph import build, read_sizes
 from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.formats import checkpoint, param, sherpa
-from transducer2ncnn.quantization.calibration import Histogram, input_scale
+from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.quantization.thresholds import input_scale
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import fbank
 
@@ -122,11 +123,9 @@ def stream(model: Transducer, features: np.ndarray) -> Iterator[list[np.ndarray]
     a = model.architecture
     states = a.initial_states()
     for start in range(0, len(features) - a.segment + 1, a.hop):
-        inputs = a.encoder_inputs(features[start : start + a.segment], states)
-        outputs = model.encoder(*(torch.from_numpy(array)[None] for array in inputs))
-        arrays = [tensor[0].numpy() for tensor in outputs]
-        states = a.carried(arrays)
-        yield arrays
+        outputs = run_encoder(model, a.encoder_inputs(features[start : start + a.segment], states))
+        states = a.carried(outputs)
+        yield outputs
 
 
 def assert_close(actual: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
@@ -261,8 +260,7 @@ def test_random_states(masked: bool) -> None:
     states = [wanted[f"random_state_in_{k}"] for k in range(12)]
 
     def run(states: Sequence[np.ndarray]) -> list[np.ndarray]:
-        outputs = model.encoder(*(torch.from_numpy(a)[None] for a in (x, *states)))
-        return [output[0].numpy() for output in outputs]
+        return run_encoder(model, [x, *states])
 
     for passed in (4, 5000) if masked else (0,):
         given = with_counter(states, passed) if masked else states
@@ -367,27 +365,11 @@ def test_recordings_side_by_side() -> None:
 
 
 def export(model: Transducer, folder: Path) -> layout.Files:
-    """Trace and convert all parts to fp32."""
-    a = model.architecture
-    generator = torch.Generator().manual_seed(0)
-    examples: dict[str, list[Tensor]] = {
-        "encoder": [
-            torch.randn(1, *shape, generator=generator)
-            for shape in ((a.segment, 80), *(state.shape for state in a.states()))
-        ],
-        "decoder": [torch.zeros(1, a.sizes.context_size, dtype=torch.long)],
-        "joiner": [
-            torch.randn(1, dim, generator=generator)
-            for dim in (a.sizes.encoder_dim, a.sizes.decoder_dim)
-        ],
-    }
+    """Trace and convert all parts to fp32, as the rules do."""
     files = layout.ncnn_files(folder)
-    for part, inputs in examples.items():
-        traced = torch.jit.trace(
-            model.part(part), tuple(inputs), check_trace=False, _store_inputs=False
-        )
-        traced.save(folder / f"{part}.pt")
-        convert.convert(folder / f"{part}.pt", *files[part], fp16=False)
+    for part, pair in files.items():
+        torchscript.trace(model, part, folder / f"{part}.pt")
+        convert.convert(folder / f"{part}.pt", *pair, fp16=False)
     return files
 
 
@@ -463,9 +445,6 @@ class NcnnAsSherpa:
     architecture: ConvEmformer
 
     def __post_init__(self) -> None:
-        a = self.architecture
-        self.sizes = a.sizes
-        self.family = as_family(a)
         self._nets = {}
         for part, (graph, weights) in self.files.items():
             net = ncnn.Net()
@@ -485,37 +464,24 @@ class NcnnAsSherpa:
         assert all(status == 0 for status, _ in found)
         return [np.array(mat) for _, mat in found]
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         frames, *states = self._run("encoder", *inputs, outputs=len(inputs))
         return frames, states
 
-    def decode(self, context: list[int]) -> np.ndarray:
+    def decode(self, context: Sequence[int]) -> np.ndarray:
         return self._run("decoder", np.array(context, dtype=np.int32))[0].reshape(-1)
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
         return self._run("joiner", frame, decoder_out)[0]
 
 
-def as_family(a: ConvEmformer) -> Any:
-    return SimpleNamespace(
-        SEGMENT=a.segment,
-        HOP=a.hop,
-        encoder_inputs=a.encoder_inputs,
-        initial_states=lambda sizes: a.initial_states(),
-    )
-
-
-def deliver(files: layout.Files, a: ConvEmformer, folder: Path) -> Path:
-    folder.mkdir()
-    for part, (graph, weights) in files.items():
-        found = param.read(graph)
-        sherpa.check_layers(found, part)
-        if part == "encoder":
-            found = sherpa.with_meta_data(found, a.meta_data())
-        param.write(folder / graph.name, found)
-        (folder / weights.name).symlink_to(weights)
-    (folder / "tokens.txt").symlink_to(FOLDER / "tokens.txt")
-    return folder
+def described(model: Transducer) -> dict[str, Any]:
+    a = model.architecture
+    return {
+        "family": FAMILY.name,
+        "sizes": dataclasses.asdict(a.sizes),
+        "settings": dataclasses.asdict(a.settings),
+    }
 
 
 def check_sherpa(
@@ -526,9 +492,17 @@ def check_sherpa(
     decoding: Decoding,
 ) -> dict[str, list[list[int]]]:
     """Check that sherpa-ncnn's tokens are plain ncnn's; return them, by model."""
-    folders = [
-        str(deliver(exports[name], models[name].architecture, folder / name)) for name in models
-    ]
+    for name, model in models.items():
+        sherpa.check_layers(param.read(exports[name]["encoder"][0]), name)
+        a = model.architecture
+        described = {
+            "sizes": dataclasses.asdict(a.sizes),
+            "settings": dataclasses.asdict(a.settings),
+        }
+        delivery.deliver(
+            exports[name], described | {"family": FAMILY.name}, FOLDER / "tokens.txt", folder / name
+        )
+    folders = [str(folder / name) for name in models]
     by_sherpa = isolated.call(hearing.tokens, folders, recordings, decoding)
     for name, found in zip(models, by_sherpa, strict=True):
         plain = NcnnAsSherpa(exports[name], models[name].architecture)
@@ -578,24 +552,7 @@ def test_pytorch_hears_what_the_recipe_does(masked: bool) -> None:
     greedy = json.loads((FOLDER / "expected-greedy.json").read_text())
     for name, samples in recordings().items():
         wanted = greedy[name]["masked" if masked else "unmasked"]["tokens"]
-        assert search.decode(as_transducer(golden(masked)), samples) == wanted
-
-
-def as_transducer(model: Transducer) -> Any:
-    a = model.architecture
-
-    def encode(inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        outputs = model.encoder(*(torch.from_numpy(array)[None] for array in inputs))
-        frames, *states = (output[0].numpy() for output in outputs)
-        return frames, states
-
-    return SimpleNamespace(
-        family=as_family(a),
-        sizes=a.sizes,
-        encode=encode,
-        decode=lambda context: model.decoder(torch.tensor([context]))[0, 0].numpy(),
-        join=lambda *x: model.joiner(*map(torch.from_numpy, x)).numpy(),
-    )
+        assert search.decode(TorchTransducer(golden(masked)), samples) == wanted
 
 
 def test_the_tail_is_long_enough() -> None:
@@ -664,7 +621,7 @@ def by_segments(model: Transducer) -> dict[str, Histogram]:
         handle.remove()
     found = {name: Histogram(type(model.get_submodule(name)).__name__, name) for name in seen}
     for name, values in seen.items():
-        found[name].add(torch.cat(values))
+        found[name].add(torch.cat(values).numpy())
     return found
 
 
