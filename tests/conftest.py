@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from transducer2ncnn.base import layout
-from transducer2ncnn.export import convert, torchscript
+from transducer2ncnn.export import convert, halve, torchscript
 from transducer2ncnn.families import FAMILIES, model
 from transducer2ncnn.verification import reference
 
@@ -56,9 +56,9 @@ def export(network: torch.nn.Module, sizes: Any, folder: Path) -> None:
     for part in layout.PARTS:
         traced = folder / f"{part}.pt"
         torchscript.trace(network, LSTM, sizes, part, traced)
-        for precision in ("fp32", "fp16"):
-            param, bin_ = layout.ncnn_files(folder / precision)[part]
-            convert.convert(traced, param, bin_, fp16=precision == "fp16")
+        fp32, fp16 = (layout.ncnn_files(folder / name)[part] for name in ("fp32", "fp16"))
+        convert.convert(traced, *fp32)
+        halve.halve(fp32, *fp16)
 
 
 def check_computes(network: torch.nn.Module, expected: Mapping[str, np.ndarray]) -> None:

@@ -40,14 +40,13 @@ from transducer2ncnn.base.files import replacing, write_text
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families import Family
+from transducer2ncnn.formats.layers import OBSERVED
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.scale_table import INT8_MAX
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.speech.features import FbankStream
 
-#: ncnn's layers whose inputs are quantized with a fixed scale, by PyTorch's name for them.
-QUANTIZED = {"Conv2d": ("Convolution", "ConvolutionDepthWise"), "Linear": ("InnerProduct",)}
-#: The axis that time runs along in their inputs, batch first.
+#: The axis that time runs along in the inputs of ``OBSERVED``, batch first.
 TIME_AXIS = {"Conv2d": 2, "Linear": 1}
 
 #: The networks of a transducer that are quantized.
@@ -547,7 +546,7 @@ def _forward(
     handles = [
         module.register_forward_pre_hook(hook(name))
         for name, module in network.named_modules()
-        if type(module).__name__ in QUANTIZED
+        if type(module).__name__ in OBSERVED
     ]
     try:
         return network(*inputs)
@@ -558,7 +557,7 @@ def _forward(
 
 def layer_names(param: Param) -> list[str]:
     """Names of the layers that are quantized with a fixed input scale, in ncnn's order."""
-    types = {type_ for names in QUANTIZED.values() for type_ in names}
+    types = {type_ for names in OBSERVED.values() for type_ in names}
     return [layer.name for layer in param.layers if layer.type in types]
 
 
@@ -576,7 +575,7 @@ def by_ncnn_name(
     types = {layer.name: layer.type for layer in param.layers}
     names = layer_names(param)
     for i, (name, h) in enumerate(itertools.zip_longest(names, histograms), start=1):
-        if name is None or h is None or types[name] not in QUANTIZED[h.kind]:
+        if name is None or h is None or types[name] not in OBSERVED[h.kind]:
             ncnn = "nothing" if name is None else f"{types[name]} {name}"
             torch_ = "nothing" if h is None else f"{h.kind} {h.layer}"
             raise UserError(

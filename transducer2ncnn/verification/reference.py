@@ -10,17 +10,21 @@ import torch
 from torch import nn
 
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families import Family
+from transducer2ncnn.formats.layers import BY_MODULE
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
-from transducer2ncnn.verification.parity import WEIGHTED, Arrays
+from transducer2ncnn.verification import digests, proof
+from transducer2ncnn.verification.parity import Arrays
 
 #: Pairs of inputs that the decoder and the joiner are compared on.
 NUM_SAMPLES = 50
 
 
 def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segments: int) -> Arrays:
-    """PyTorch's inputs, blobs and outputs for every case, on speech-like features.
+    """PyTorch's inputs, blobs and outputs for every case, on speech-like features; and digests of
+    its weights.
 
     Args:
         lengths: numbers of frames of the single runs.
@@ -64,7 +68,30 @@ def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segme
         arrays[f"joiner/sample {i}/in1"] = decoder_out.numpy()[0, 0]
         arrays |= {f"joiner/sample {i}/{key}": a for key, a in probes.arrays.items()}
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
+
+    for part in PARTS:
+        expected = digests.make(
+            getattr(model, part), lambda i, part=part: _run_once(model, family, sizes, part, i)
+        )
+        arrays |= proof.to_arrays(part, expected)
     return arrays
+
+
+def _run_once(model: nn.Module, family: Family, sizes: Any, part: str, seed: int) -> None:
+    """Run one part on one segment; nothing of what goes in is the same for any two seeds."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    if part == "encoder":
+        states = [normal(*state.shape) for state in family.initial_states(sizes)]
+        _encode(model, family, normal(family.SEGMENT, sizes.feature_dim), states)
+    elif part == "decoder":
+        model.decoder(torch.arange(sizes.context_size)[None] + seed * sizes.context_size)
+    else:
+        embeddings = (normal(dim) for dim in (sizes.encoder_dim, sizes.decoder_dim))
+        model.joiner(*(torch.from_numpy(x) for x in embeddings))
 
 
 def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) -> np.ndarray:
@@ -96,7 +123,7 @@ class _Probes:
         self._handles = [
             layer.register_forward_hook(self._hook(name))
             for name, layer in module.named_modules()
-            if type(layer).__name__ in WEIGHTED
+            if type(layer).__name__ in BY_MODULE
         ]
 
     def __enter__(self) -> _Probes:
