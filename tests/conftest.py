@@ -17,6 +17,7 @@ from transducer2ncnn.base import layout
 from transducer2ncnn.export import convert, halve, torchscript
 from transducer2ncnn.families import FAMILIES, model
 from transducer2ncnn.verification import reference
+from transducer2ncnn.workflow.config import Verification
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -83,7 +84,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     network, sizes = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
     export(network, sizes, folder)
-    arrays = reference.make(network, LSTM, sizes, lengths=[9, 39, 100], segments=25)
+    arrays = reference.make(network, LSTM, sizes, Verification().lengths, segments=25)
     reference.save(folder / "reference.npz", arrays)
     return Export(request.param, network, sizes, folder, folder / "reference.npz")
 

@@ -71,7 +71,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchTran
     export(network, sizes, folder)
     description = {"family": "lstm", "sizes": dataclasses.asdict(sizes)}
     files = layout.ncnn_files(folder / "fp32")
-    delivery.deliver(files, description, golden / "tokens.txt", folder / "sherpa", delivery.link)
+    delivery.assemble(files, description, golden / "tokens.txt", folder / "sherpa", delivery.link)
     return folder / "sherpa", TorchTransducer(network, LSTM, sizes)
 
 

@@ -36,7 +36,7 @@ def main() -> None:
         _, sizes = described(description)
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
-            delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
+            delivery.assemble(files, description, args.tokens, folder, copy=delivery.link)
             decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
     decoding.write(args.output, cache, mine)
     print(

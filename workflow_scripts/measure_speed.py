@@ -41,7 +41,7 @@ def main() -> None:
             pairs = zip(map(Path, paths[::2]), map(Path, paths[1::2]), strict=True)
             folders[name] = Path(temporary, name)
             networks = dict(zip(PARTS, pairs, strict=True))
-            delivery.deliver(networks, description, args.tokens, folders[name], delivery.link)
+            delivery.assemble(networks, description, args.tokens, folders[name], delivery.link)
         sizes = {
             name: sum(file.stat().st_size for file in folder.iterdir())
             for name, folder in folders.items()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.files import scratch
 from transducer2ncnn.base.layout import STEM, Files
+from transducer2ncnn.export.rehearsal import rehearse
 from transducer2ncnn.families import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import sherpa
@@ -17,17 +18,42 @@ from transducer2ncnn.speech.features import FEATURE_DIM
 
 
 def deliver(
+    files: Files, description: dict[str, Any], tokens: str | Path, folder: str | Path
+) -> None:
+    """Put verified ncnn files into ``folder`` once sherpa-ncnn has run them.
+
+    Args:
+        files: plain ncnn, of whatever precision; they keep their names.
+        description: what ``model.describe`` found.
+
+    Raises:
+        UserError: sherpa-ncnn cannot use a model of these sizes, or not run this one. What was in
+            the folder before is there still.
+    """
+    folder = Path(folder)
+    with scratch(folder.parent) as parent:
+        made = parent / folder.name
+        assemble(files, description, tokens, made)
+        try:
+            rehearse(made, files, description)
+        except UserError as e:
+            raise UserError(f"{folder}: not delivered. {e}") from None
+        _clear(folder, keep={file.name for file in made.iterdir()})
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
+
+
+def assemble(
     files: Files,
     description: dict[str, Any],
     tokens: str | Path,
     folder: str | Path,
     copy: Callable[[Path, Path], object] = shutil.copyfile,
 ) -> None:
-    """Copy verified ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
+    """Copy ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
 
     Args:
-        files: plain ncnn, of whatever precision; they keep their names.
-        description: what ``model.describe`` found.
         copy: makes a file of the first path at the second; ``link`` for a folder that is to be
             run at once and thrown away.
 
@@ -44,24 +70,21 @@ def deliver(
                 f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
                 f"{needed} only. The plain ncnn files beside it are complete and verified."
             )
-    _clear(folder, keep={file.name for pair in files.values() for file in pair})
     for part, (param, bin_) in files.items():
         graph = param_file.read(param)
         if part == "encoder":
             graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
-        with replacing(Path(folder, bin_.name)) as partial:
-            copy(bin_, partial)
         param_file.write(Path(folder, param.name), graph)
-    with replacing(Path(folder, "tokens.txt")) as partial:
-        copy(Path(tokens), partial)
+        copy(bin_, Path(folder, bin_.name))
+    copy(Path(tokens), Path(folder, "tokens.txt"))
 
 
 def link(source: Path, target: Path) -> None:
     target.symlink_to(source.resolve())
 
 
-def _clear(folder: str | Path, keep: set[str]) -> None:
+def _clear(folder: Path, keep: set[str]) -> None:
     """Remove a part that was delivered in another precision before."""
-    for file in Path(folder).glob(f"*{STEM}*"):
+    for file in folder.glob(f"*{STEM}*"):
         if file.name not in keep:
             file.unlink()

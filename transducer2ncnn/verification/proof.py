@@ -101,17 +101,19 @@ def check(param: Path, bin_: Path, expected: Expected, stored: str) -> int:
         UserError: the files cannot be read.
     """
     graph = param_file.read(param)
-    blocks = weights_file.read(graph, bin_)
     weighted = [layer for layer in graph.layers if layer.type in WEIGHTED]
     check_pairing(weighted, [(module.kind, module.name) for module in expected.modules], param)
+    blocks = weights_file.read(graph, bin_)
     modules = iter(expected.modules)
     for layer, own in zip(graph.layers, blocks, strict=True):
         if layer.type in WEIGHTED:
             _check_layer(layer, own, next(modules), stored, bin_)
         elif own and any(digest(_fp32(block)) not in expected.constants for block in own):
             raise Mismatch(
-                f"{bin_}: {layer.type} {layer.name} holds a constant that is not PyTorch's: none "
-                "of the tensors that the model computes with, whatever its input, has its values."
+                f"{bin_}: {layer.type} {layer.name} holds a constant that is not PyTorch's: of "
+                "the tensors that the model computes with whatever its input is, none has these "
+                "values. What pnnx folds by itself it may round differently: let the model's "
+                "graph hold such a constant ready made."
             )
     return sum(block.values.size for own in blocks for block in own)
 

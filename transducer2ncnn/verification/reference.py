@@ -15,6 +15,7 @@ from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families import Family
 from transducer2ncnn.formats.layers import BY_MODULE
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
+from transducer2ncnn.speech.synthetic import bursts
 from transducer2ncnn.verification import digests, proof
 from transducer2ncnn.verification.parity import Arrays
 
@@ -96,10 +97,7 @@ def _run_once(model: nn.Module, family: Family, sizes: Any, part: str, seed: int
 
 def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) -> np.ndarray:
     """(frames, feature_dim) features of bursts of coloured noise between near-silences."""
-    n = frames * SAMPLE_RATE // 100
-    noise = np.cumsum(rng.standard_normal(n)) % 1.0 - 0.5 + 0.3 * rng.standard_normal(n)
-    level = np.repeat(rng.uniform(-70, -6, n // 3200 + 1), 3200)[:n]  # in dB, anew every 0.2 s
-    return fbank((noise * 10 ** (level / 20)).astype(np.float32), feature_dim)[:frames]
+    return fbank(bursts(rng, frames * SAMPLE_RATE // 100), feature_dim)[:frames]
 
 
 def save(path: str | Path, arrays: Arrays) -> None:
