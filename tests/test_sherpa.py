@@ -10,36 +10,38 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, LSTM, Export
+from conftest import GOLDEN, Export, lstm_architecture
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import transcription
-from transducer2ncnn.export import delivery
+from transducer2ncnn.export import assembly, delivery
 from transducer2ncnn.families import model
+from transducer2ncnn.families.lstm import LstmArchitecture
 from transducer2ncnn.formats import param, sherpa, tokens
 from transducer2ncnn.speech import audio
 
 
 def test_the_patch_is_the_hand_edit() -> None:
     plain = param.read(GOLDEN / "int8" / "encoder.ncnn.param")
-    sizes = LSTM.Sizes(80, 2, 64, 128, 96, 64, 48, 40, 2)
-    patched = sherpa.with_meta_data(plain, LSTM.sherpa_meta_data(sizes)).text()
+    architecture = lstm_architecture(num_encoder_layers=2, encoder_dim=64, rnn_hidden_size=128)
+    patched = sherpa.with_meta_data(plain, architecture.meta_data()).text()
     golden = (GOLDEN / "int8" / "encoder.sherpa.ncnn.param").read_text()
     assert [x.split() for x in patched.splitlines()] == [x.split() for x in golden.splitlines()]
 
 
-def description(exported: Export) -> dict[str, Any]:
-    return {"family": "lstm", "sizes": dataclasses.asdict(exported.sizes)}
+def description(exported: Export, **sizes: int) -> dict[str, Any]:
+    stated = dataclasses.asdict(exported.sizes) | sizes
+    return {"family": "lstm", "sizes": stated, "settings": {}}
 
 
 @pytest.fixture
 def folder(exported: Export, tmp_path: Path) -> Path:
     """The exported model, as it is delivered."""
     tokens_txt = GOLDEN / exported.name / "tokens.txt"
-    delivery.assemble(
+    assembly.assemble(
         exported.files("fp32"), description(exported), tokens_txt, tmp_path / "sherpa"
     )
     return tmp_path / "sherpa"
@@ -61,7 +63,7 @@ def test_it_hears_what_plain_ncnn_hears(
     exported: Export, folder: Path, recordings: dict[str, np.ndarray]
 ) -> None:
     by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
-    transducer = NcnnTransducer(exported.files("fp32"), LSTM, exported.sizes)
+    transducer = NcnnTransducer(exported.files("fp32"), exported.architecture)
     symbols = tokens.read(folder / "tokens.txt", exported.sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
     assert by_sherpa == by_ncnn
@@ -140,23 +142,29 @@ def test_what_it_cannot_use_is_not_delivered(
     with pytest.raises(UserError, match=message):
         delivery.deliver(
             exported.files("fp32"),
-            {"family": "lstm", "sizes": sizes},
+            {"family": "lstm", "sizes": sizes, "settings": {}},
             GOLDEN / exported.name / "tokens.txt",
             tmp_path / "sherpa",
         )
     assert not (tmp_path / "sherpa").exists()
 
 
-def deliver(exported: Export, tmp_path: Path, **changed: Path) -> None:
-    """Deliver the fp32 files, some of them in place of what was converted, over an older folder."""
+def deliver(
+    exported: Export,
+    tmp_path: Path,
+    encoder: Path | None = None,
+    tokens_txt: Path | None = None,
+    **sizes: int,
+) -> None:
+    """Deliver the fp32 files, over an older folder; with another param, table, or sizes stated."""
     files = exported.files("fp32")
-    if "encoder" in changed:
-        files["encoder"] = (changed["encoder"], files["encoder"][1])
-    tokens_txt = changed.get("tokens", GOLDEN / exported.name / "tokens.txt")
+    if encoder:
+        files["encoder"] = (encoder, files["encoder"][1])
+    tokens_txt = tokens_txt or GOLDEN / exported.name / "tokens.txt"
     folder = tmp_path / "sherpa"
     folder.mkdir()
     (folder / "tokens.txt").write_text("older")
-    delivery.deliver(files, description(exported), tokens_txt, folder)
+    delivery.deliver(files, description(exported, **sizes), tokens_txt, folder)
 
 
 def check_nothing_is_delivered(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def check_nothing_is_delivered(tmp_path: Path) -> None:
 def test_a_sound_model_is_delivered(exported: Export, tmp_path: Path) -> None:
     deliver(exported, tmp_path)
     made = {f.name: f.read_bytes() for f in (tmp_path / "sherpa").iterdir()}
-    delivery.assemble(
+    assembly.assemble(
         exported.files("fp32"),
         description(exported),
         GOLDEN / exported.name / "tokens.txt",
@@ -192,9 +200,9 @@ def test_a_sound_model_is_delivered(exported: Export, tmp_path: Path) -> None:
 def test_wrong_metadata_is_not_delivered(
     exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: int, change: int
 ) -> None:
-    right = LSTM.sherpa_meta_data(exported.sizes)
+    right = exported.architecture.meta_data()
     wrong = right | {key: right[key] + change}
-    monkeypatch.setattr(LSTM, "sherpa_meta_data", lambda sizes: wrong)
+    monkeypatch.setattr(LstmArchitecture, "meta_data", lambda architecture: wrong)
     with pytest.raises(UserError, match=f"{tmp_path}/sherpa: not delivered. .*sherpa-ncnn"):
         deliver(exported, tmp_path)
     check_nothing_is_delivered(tmp_path)
@@ -203,10 +211,8 @@ def test_wrong_metadata_is_not_delivered(
 @pytest.mark.parametrize("size", ["num_encoder_layers", "encoder_dim", "rnn_hidden_size"])
 def test_sizes_that_are_not_the_graphs(exported: Export, tmp_path: Path, size: str) -> None:
     # A layer too many in the metadata alone would change nothing: sherpa-ncnn starts from zeros.
-    sizes = dataclasses.replace(exported.sizes, **{size: getattr(exported.sizes, size) + 1})
-    exported = dataclasses.replace(exported, sizes=sizes)
     with pytest.raises(UserError, match="not delivered"):
-        deliver(exported, tmp_path)
+        deliver(exported, tmp_path, **{size: getattr(exported.sizes, size) + 1})
     check_nothing_is_delivered(tmp_path)
 
 
@@ -234,13 +240,13 @@ def test_tokens_that_crash_it_are_not_delivered(
     lines = (GOLDEN / exported.name / "tokens.txt").read_text().splitlines()
     table.write_text("\n".join(lines[:8]) + "\n")
     with pytest.raises(UserError, match="not delivered. .*tokens.txt: holds 8 tokens"):
-        deliver(exported, tmp_path, tokens=table)
+        deliver(exported, tmp_path, tokens_txt=table)
     check_nothing_is_delivered(tmp_path)
     # Even if the project took it for a good table.
     shutil.rmtree(tmp_path / "sherpa")
     monkeypatch.setattr(tokens, "read", lambda path, vocab_size: [])
     with pytest.raises(UserError, match="not delivered. sherpa-ncnn cannot run it: its process"):
-        deliver(exported, tmp_path, tokens=table)
+        deliver(exported, tmp_path, tokens_txt=table)
     check_nothing_is_delivered(tmp_path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LSTM, ROOT, Export, export
+from conftest import ROOT, Export, export
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
@@ -27,7 +29,9 @@ def compare(
 ) -> dict[str, Any]:
     """As the rule does it: in a process of its own, since ncnn may crash."""
     files = layout.ncnn_files(folder)
-    return isolated.call(parity.compare, exported.reference, "lstm", files, stored, tolerance)
+    return isolated.call(
+        parity.compare, exported.reference, exported.architecture, files, stored, tolerance
+    )
 
 
 def broken_copy(exported: Export, tmp_path: Path, part: str, edit: Callable[[str], str]) -> Path:
@@ -85,7 +89,7 @@ def test_swapped_gates(exported: Export, tmp_path: Path) -> None:
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         i, f, g, o = getattr(lstm, name).data.chunk(4)
         getattr(lstm, name).data = torch.cat([i, f, o, g])
-    export(network, exported.sizes, tmp_path)
+    export(network, tmp_path)
     with pytest.raises(proof.Mismatch, match="the weight_ih_l0 of LSTM .* encoder.layers.1.lstm"):
         compare(exported, tmp_path / "fp32")
 
@@ -126,7 +130,8 @@ def test_a_graph_that_crashes_ncnn(exported: Export, tmp_path: Path) -> None:
 
     folder = broken_copy(exported, tmp_path, "encoder", edit)
     description = tmp_path / "model.json"
-    description.write_text('{"family": "lstm"}')
+    stated = {"family": "lstm", "sizes": dataclasses.asdict(exported.sizes), "settings": {}}
+    description.write_text(json.dumps(stated))
     files = layout.ncnn_files(folder)
     command = [sys.executable, "-m", "workflow_scripts.verify"]
     command += ["--reference", exported.reference, "--description", description]
@@ -190,7 +195,7 @@ def test_streaming_is_the_whole_utterance_at_once(exported: Export) -> None:
     """Without this, comparing at long lengths would say nothing of streaming."""
     features = reference.synthetic_features(np.random.default_rng(1), 49, 80)
     x = torch.from_numpy(features)[None]
-    h, c = (torch.from_numpy(s)[:, None] for s in LSTM.initial_states(exported.sizes))
+    h, c = (torch.from_numpy(s)[:, None] for s in exported.architecture.initial_states())
     whole, lengths, _, _ = exported.network.encoder(x, torch.tensor([49.0]), h, c)
     pieces = []
     for start in range(0, 49 - 8, 4):

@@ -1,20 +1,15 @@
-"""The folder that sherpa-ncnn runs: six model files and tokens.txt."""
+"""Delivering a folder for sherpa-ncnn, which takes its place once sherpa-ncnn has run it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import scratch
 from transducer2ncnn.base.layout import STEM, Files
+from transducer2ncnn.export.assembly import assemble
 from transducer2ncnn.export.rehearsal import rehearse
-from transducer2ncnn.families import described
-from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import sherpa
-from transducer2ncnn.speech.features import FEATURE_DIM
 
 
 def deliver(
@@ -33,8 +28,8 @@ def deliver(
     folder = Path(folder)
     with scratch(folder.parent) as parent:
         made = parent / folder.name
-        assemble(files, description, tokens, made)
         try:
+            assemble(files, description, tokens, made)
             rehearse(made, files, description)
         except UserError as e:
             raise UserError(f"{folder}: not delivered. {e}") from None
@@ -42,45 +37,6 @@ def deliver(
         folder.mkdir(exist_ok=True)
         for file in made.iterdir():
             file.replace(folder / file.name)
-
-
-def assemble(
-    files: Files,
-    description: dict[str, Any],
-    tokens: str | Path,
-    folder: str | Path,
-    copy: Callable[[Path, Path], object] = shutil.copyfile,
-) -> None:
-    """Copy ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
-
-    Args:
-        copy: makes a file of the first path at the second; ``link`` for a folder that is to be
-            run at once and thrown away.
-
-    Raises:
-        UserError: sherpa-ncnn cannot use a model of these sizes.
-    """
-    family, sizes = described(description)
-    for name, value, needed in (
-        ("context size", sizes.context_size, sherpa.CONTEXT_SIZE),
-        ("feature dim", sizes.feature_dim, FEATURE_DIM),
-    ):
-        if value != needed:
-            raise UserError(
-                f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
-                f"{needed} only. The plain ncnn files beside it are complete and verified."
-            )
-    for part, (param, bin_) in files.items():
-        graph = param_file.read(param)
-        if part == "encoder":
-            graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
-        param_file.write(Path(folder, param.name), graph)
-        copy(bin_, Path(folder, bin_.name))
-    copy(Path(tokens), Path(folder, "tokens.txt"))
-
-
-def link(source: Path, target: Path) -> None:
-    target.symlink_to(source.resolve())
 
 
 def _clear(folder: Path, keep: set[str]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files, delivered_files
 from transducer2ncnn.engines import recognizer, search
 from transducer2ncnn.engines.runtime import NcnnTransducer
-from transducer2ncnn.families import Family, described
+from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import tokens as tokens_file
 from transducer2ncnn.formats import weights as weights_file
@@ -57,7 +59,7 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
     Raises:
         UserError: sherpa-ncnn or ncnn cannot run the model, or they do not agree.
     """
-    _, sizes = described(description)
+    sizes = described(description).sizes
     tokens_file.read(folder / "tokens.txt", sizes.vocab_size)
     samples = bursts(np.random.default_rng(0), SECONDS * SAMPLE_RATE)
     encoder = files["encoder"][0]
@@ -137,7 +139,7 @@ def _with_joiner(folder: Path, named: Path, weight: np.ndarray, bias: np.ndarray
 def _encode(files: Files, description: dict[str, Any], samples: np.ndarray) -> np.ndarray:
     """(T, encoder_dim): what plain ncnn's encoder gives, segment by segment."""
     print(f"ncnn runs {files['encoder'][0]}", file=sys.stderr, flush=True)
-    transducer = _Frames(files, *described(description))
+    transducer = _Frames(files, described(description))
     search.decode(transducer, samples)
     return np.stack(transducer.frames)
 
@@ -145,25 +147,22 @@ def _encode(files: Files, description: dict[str, Any], samples: np.ndarray) -> n
 class _Frames(NcnnTransducer):
     """An exported model that says nothing, and keeps the frames that its joiner is given."""
 
-    def __init__(self, files: Files, family: Family, sizes: Any) -> None:
-        super().__init__(files, family, sizes)
+    def __init__(self, files: Files, architecture: Architecture[Any, Any]) -> None:
+        super().__init__(files, architecture)
         self.frames: list[np.ndarray] = []
-        self._logits = np.eye(1, sizes.vocab_size, k=BLANK, dtype=np.float32)[0]
+        self._logits = np.eye(1, architecture.sizes.vocab_size, k=BLANK, dtype=np.float32)[0]
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        frames, states = super().encode(inputs)
-        if frames.shape[-1] != self.sizes.encoder_dim:
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        try:
+            frames, states = super().encode(inputs)
+        except ValueError as e:
+            raise UserError(f"the graph's states are not of the sizes in model.json ({e}).") from e
+        dim = self.architecture.sizes.encoder_dim
+        if frames.shape[-1] != dim:
             raise UserError(
-                f"the encoder's output is {frames.shape[-1]} wide, and {self.sizes.encoder_dim} by "
-                "the sizes in model.json."
+                f"the encoder's output is {frames.shape[-1]} wide, and {dim} by the sizes in "
+                "model.json."
             )
-        given = inputs[self.family.FIRST_STATE :]
-        for i, (before, after) in enumerate(zip(given, states, strict=True)):
-            if before.squeeze().shape != after.squeeze().shape:
-                raise UserError(
-                    f"state {i + 1} has the shape {before.shape} by the sizes in model.json, and "
-                    f"{after.shape} in the graph."
-                )
         return frames, states
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import nn
 
 from transducer2ncnn.base.files import replacing
 from transducer2ncnn.base.layout import PARTS
-from transducer2ncnn.engines.pytorch import from_torch, to_torch
-from transducer2ncnn.families import Family
+from transducer2ncnn.engines.pytorch import run_encoder
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats.layers import BY_MODULE
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.speech.synthetic import bursts
@@ -23,7 +24,7 @@ from transducer2ncnn.verification.parity import Arrays
 NUM_SAMPLES = 50
 
 
-def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segments: int) -> Arrays:
+def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
     """PyTorch's inputs, blobs and outputs for every case, on speech-like features; and digests of
     its weights.
 
@@ -31,25 +32,27 @@ def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segme
         lengths: numbers of frames of the single runs.
         segments: number of segments of the streaming run.
     """
+    architecture = model.architecture
+    sizes = architecture.sizes
     rng = np.random.default_rng(0)
-    stream_frames = family.SEGMENT + (segments - 1) * family.HOP
+    stream_frames = architecture.segment + (segments - 1) * architecture.hop
     features = synthetic_features(rng, max([stream_frames, *lengths]), sizes.feature_dim)
     arrays: Arrays = {}
-    states = family.initial_states(sizes)
+    states = architecture.initial_states()
     # The streaming run comes first: the states it ends with are the single runs' initial ones.
     for i in range(segments):
-        segment = features[i * family.HOP :][: family.SEGMENT]
-        outputs = _encode(model, family, segment, states)
-        states = outputs[family.FIRST_STATE :]
+        segment = features[i * architecture.hop :][: architecture.segment]
+        outputs = run_encoder(model, architecture.encoder_inputs(segment, states))
+        states = architecture.carried(outputs)
         for j, output in enumerate(outputs):
             arrays[f"encoder/streaming/{i}/out{j}"] = output
     arrays["encoder/streaming/features"] = features[:stream_frames]
 
     for frames in lengths:
         case = f"encoder/{frames} frames"
-        inputs = family.encoder_inputs(features[:frames], states)
+        inputs = architecture.encoder_inputs(features[:frames], states)
         with _Probes(model.encoder) as probes:
-            outputs = _encode(model, family, features[:frames], states)
+            outputs = run_encoder(model, inputs)
         arrays |= {f"{case}/in{i}": a for i, a in enumerate(inputs)}
         arrays |= {f"{case}/{key}": a for key, a in probes.arrays.items()}
         arrays |= {f"{case}/out{i}": a for i, a in enumerate(outputs)}
@@ -71,28 +74,34 @@ def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segme
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
 
     for part in PARTS:
-        expected = digests.make(
-            getattr(model, part), lambda i, part=part: _run_once(model, family, sizes, part, i)
-        )
+        expected = digests.make(getattr(model, part), _run_once(model, part))
         arrays |= proof.to_arrays(part, expected)
     return arrays
 
 
-def _run_once(model: nn.Module, family: Family, sizes: Any, part: str, seed: int) -> None:
-    """Run one part on one segment; nothing of what goes in is the same for any two seeds."""
-    rng = np.random.default_rng(seed)
+def _run_once(model: Transducer, part: str) -> Callable[[int], None]:
+    """Runs one part on one segment; nothing of what goes in is the same for any two numbers."""
+    architecture = model.architecture
+    sizes = architecture.sizes
 
-    def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape, dtype=np.float32)
+    def run(number: int) -> None:
+        rng = np.random.default_rng(number)
 
-    if part == "encoder":
-        states = [normal(*state.shape) for state in family.initial_states(sizes)]
-        _encode(model, family, normal(family.SEGMENT, sizes.feature_dim), states)
-    elif part == "decoder":
-        model.decoder(torch.arange(sizes.context_size)[None] + seed * sizes.context_size)
-    else:
-        embeddings = (normal(dim) for dim in (sizes.encoder_dim, sizes.decoder_dim))
-        model.joiner(*(torch.from_numpy(x) for x in embeddings))
+        def normal(*shape: int) -> np.ndarray:
+            return rng.standard_normal(shape, dtype=np.float32)
+
+        if part == "encoder":
+            states = [normal(*state.shape) for state in architecture.initial_states()]
+            features = normal(architecture.segment, sizes.feature_dim)
+            run_encoder(model, architecture.encoder_inputs(features, states))
+        elif part == "decoder":
+            first = number * sizes.context_size
+            model.decoder(torch.arange(first, first + sizes.context_size)[None])
+        else:
+            embeddings = (normal(dim) for dim in (sizes.encoder_dim, sizes.decoder_dim))
+            model.joiner(*(torch.from_numpy(x) for x in embeddings))
+
+    return run
 
 
 def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) -> np.ndarray:
@@ -103,13 +112,6 @@ def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) 
 def save(path: str | Path, arrays: Arrays) -> None:
     with replacing(path) as partial, open(partial, "wb") as f:
         np.savez(f, **arrays)
-
-
-def _encode(
-    model: nn.Module, family: Family, features: np.ndarray, states: list[np.ndarray]
-) -> list[np.ndarray]:
-    inputs = to_torch(family, family.encoder_inputs(features, states))
-    return from_torch(family, model.encoder(*inputs))
 
 
 class _Probes:
