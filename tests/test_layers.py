@@ -15,7 +15,9 @@ from torch import nn
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.export import convert
 from transducer2ncnn.formats import param, sherpa
-from transducer2ncnn.formats.layers import TABLE
+from transducer2ncnn.formats.layers import OBSERVED, TABLE
+from transducer2ncnn.quantization.observing import TIME_AXIS
+from transducer2ncnn.quantization.quantize import CALIBRATED
 
 #: Layers that it can create and the table leaves out: their weights are in none of the models.
 NOT_NEEDED = {
@@ -46,6 +48,12 @@ def test_the_table_is_what_the_bundled_ncnn_can_create() -> None:
     created = {name for name in registered if create(name.encode())}
     assert created == set(TABLE) | NOT_NEEDED
     assert not set(TABLE) & NOT_NEEDED
+
+
+def test_what_is_observed_in_pytorch_is_what_ncnn_quantizes_with_a_fixed_scale() -> None:
+    assert set(TIME_AXIS) == set(OBSERVED)
+    types = {type_ for types in OBSERVED.values() for type_ in types}
+    assert types == CALIBRATED == {"Convolution", "InnerProduct"}
 
 
 @pytest.mark.parametrize("type_", ["Clip", "Swish", "RMSNorm", "ConvolutionDepthWise", "LayerNorm"])
