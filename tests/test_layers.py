@@ -67,8 +67,9 @@ def test_a_graph_with_any_other_layer_is_refused_by_name(exported: Export, type_
 
 def test_such_a_graph_is_refused_as_soon_as_it_is_made(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.SiLU())
-    traced = torch.jit.trace(network, (torch.zeros(1, 4),), _store_inputs=False)
-    traced.save(tmp_path / "x.pt")
+    with pytest.warns(DeprecationWarning):
+        traced = torch.jit.trace(network, (torch.zeros(1, 4),), _store_inputs=False)
+        traced.save(tmp_path / "x.pt")
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"x.pt, converted: .* of type Swish"):
         convert.convert(tmp_path / "x.pt", out / "x.param", out / "x.bin")

@@ -87,7 +87,7 @@ def test_a_row_of_the_embedding_that_no_run_feeds(
     files["decoder"][1].unlink()
     weights.write(files["decoder"][1], blocks)
     with pytest.raises(proof.Mismatch, match="the weight of Embed .* Embedding embedding"):
-        parity.compare(exported.reference, "lstm", files, stored, tolerance=1e9)
+        parity.compare(exported.reference, exported.architecture, files, stored, tolerance=1e9)
 
 
 @pytest.mark.parametrize("stored", PRECISIONS)
@@ -112,11 +112,14 @@ def test_what_pnnx_cuts_off_is_not_half_precision(
 class Constants(nn.Module):
     """Modules and constants that the LSTM's graph has not, as other encoders do."""
 
+    sinusoid: Tensor
+    sums: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Linear(16, 12)
         self.outer = nn.Linear(12, 16, bias=False)
-        self.positions = nn.Linear(16, 16, bias=False)
+        self.positions: nn.Module = nn.Linear(16, 16, bias=False)
         self.depthwise = nn.Conv1d(16, 16, 3, groups=16)
         self.pointwise = nn.Conv1d(16, 16, 1)
         self.query = nn.Parameter(torch.randn(1, 16))

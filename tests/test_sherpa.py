@@ -201,7 +201,9 @@ def test_wrong_metadata_is_not_delivered(
     exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: int, change: int
 ) -> None:
     right = exported.architecture.meta_data()
-    wrong = right | {key: right[key] + change}
+    value = right[key]
+    assert isinstance(value, int)
+    wrong = right | {key: value + change}
     monkeypatch.setattr(LstmArchitecture, "meta_data", lambda architecture: wrong)
     with pytest.raises(UserError, match=f"{tmp_path}/sherpa: not delivered. .*sherpa-ncnn"):
         deliver(exported, tmp_path)

@@ -109,8 +109,8 @@ def _names(frames: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]
             taken away, or most would get the same token.
     """
     rng = np.random.default_rng(1)
-    names = [token for token in range(vocab_size) if token not in NEVER_EMITTED]
-    names = rng.permutation(names)[:NAMES]
+    tokens = [token for token in range(vocab_size) if token not in NEVER_EMITTED]
+    names = rng.permutation(tokens)[:NAMES]
     weight = np.zeros((vocab_size, frames.shape[1]), dtype=np.float32)
     weight[names] = rng.standard_normal((len(names), frames.shape[1]), dtype=np.float32)
     bias = np.full(vocab_size, NEVER, dtype=np.float32)

@@ -29,7 +29,7 @@ from transducer2ncnn.formats.param import Layer
 from transducer2ncnn.formats.weights import Block
 
 #: What floating-point weights are stored as, with numpy's name.
-STORED = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+STORED: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 
 class Mismatch(UserError):
@@ -58,7 +58,7 @@ class Expected:
 
 def digest(values: np.ndarray) -> str:
     """A digest of values in their order; their shape does not count."""
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def digests(values: np.ndarray) -> dict[str, str]:

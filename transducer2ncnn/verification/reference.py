@@ -133,8 +133,8 @@ class _Probes:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str):
-        def hook(layer: nn.Module, inputs: tuple, output: Any) -> None:
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], Any], None]:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             key = f"probe/{self._num_layers}/{type(layer).__name__}/{name}"
             self._num_layers += 1
             if inputs[0].is_floating_point():  # token ids are the graph's input, unchanged
