@@ -13,24 +13,16 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.layers import TABLE
 from transducer2ncnn.formats.param import Layer, Param
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
-from transducer2ncnn.formats.weights import INT8_TAG, Block, Weights
+from transducer2ncnn.formats.weights import INT8_TAG, Block, Weights, to_fp16
 
 #: In place of INT8_MAX for convolutions that ncnn runs as Winograd.
 WINOGRAD_MAX = 31
 
-#: Key and value of the parameter that tells ncnn that a layer is int8.
-INT8_TERMS = {
-    "Convolution": (8, 2),
-    "ConvolutionDepthWise": (8, 1),
-    "InnerProduct": (8, 2),
-    "LSTM": (8, 2),
-    "Gemm": (18, 2),
-    "Embed": (18, 2),
-}
 #: Layers whose inputs are quantized by a scale of the table.
-CALIBRATED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
+CALIBRATED = frozenset(name for name, known in TABLE.items() if known.observed)
 
 
 def types_of(part: str, lstm: bool) -> set[str]:
@@ -47,7 +39,7 @@ def weight_scales(
 
     Args:
         param, weights: a network in fp32.
-        types: the layer types to quantize, of ``INT8_TERMS``.
+        types: the layer types to quantize.
         keep: names of layers not to quantize.
 
     Returns:
@@ -92,10 +84,12 @@ def quantize(
     """
     _check_fit(param, weights, table)
     layers = tuple(
-        layer.with_param(*INT8_TERMS[layer.type]) if _scale_keys(layer, table) else layer
+        layer.with_param(*term) if (term := _int8_term(layer, table)) else layer
         for layer in param.layers
     )
-    as_rest = _to_fp16 if rest == "fp16" else lambda block: block
+
+    def as_rest(layer: Layer, block: Block) -> Block:
+        return to_fp16(layer, block) if rest == "fp16" else block
 
     def quantized() -> Iterator[list[Block]]:
         for layer, blocks in zip(param.layers, weights, strict=True):
@@ -103,7 +97,7 @@ def quantize(
             if scales:
                 yield _quantized_blocks(layer, blocks, scales, table, as_rest)
             else:
-                yield [as_rest(block) for block in blocks]
+                yield [as_rest(layer, block) for block in blocks]
 
     return Param(layers, param.num_blobs), quantized()
 
@@ -119,16 +113,8 @@ def to_int8(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 def _quantizable(layer: Layer, blocks: list[Block]) -> list[tuple[Block, int]]:
     """The blocks of a layer that int8 can hold, each with its number of scales."""
-    by_name = {block.name: block for block in blocks}
-    if layer.type == "LSTM":
-        rows = by_name["bias"].values.size
-        return [(by_name["weight_xc"], rows), (by_name["weight_hc"], rows)]
-    if layer.type == "Gemm":
-        return [(by_name["b"], 1)] if "b" in by_name else []
-    if layer.type == "Embed":
-        return [(by_name["weight"], 1)]
-    rows = layer.integer(7, 1) if layer.type == "ConvolutionDepthWise" else layer.integer(0)
-    return [(by_name["weight"], rows)]
+    rows = TABLE[layer.type].int8_rows(layer)
+    return [(block, rows[block.name]) for block in blocks if block.name in rows]
 
 
 def _is_winograd(layer: Layer) -> bool:
@@ -142,11 +128,17 @@ def _is_winograd(layer: Layer) -> bool:
     return pairs == {"kernel": (3, 3), "dilation": (1, 1), "stride": (1, 1)}
 
 
+def _int8_term(layer: Layer, table: ScaleTable) -> tuple[int, int] | None:
+    """The parameter that says that a layer is int8, as the table has it."""
+    return TABLE[layer.type].int8_term if _scale_keys(layer, table) else None
+
+
 def _scale_keys(layer: Layer, table: ScaleTable) -> list[str]:
     """The table's keys for a layer's weights; none where it is not quantized."""
-    if layer.type not in INT8_TERMS:
+    known = TABLE.get(layer.type)
+    if known is None or known.int8_term is None:
         return []
-    keys = [f"{layer.name}_param_{i}" for i in range(2 if layer.type == "LSTM" else 1)]
+    keys = [f"{layer.name}_param_{i}" for i in range(len(known.int8_rows(layer)))]
     return keys if all(key in table.weights for key in keys) else []
 
 
@@ -182,7 +174,7 @@ def _quantized_blocks(
     blocks: list[Block],
     scales: list[np.ndarray],
     table: ScaleTable,
-    as_rest: Callable[[Block], Block],
+    as_rest: Callable[[Layer, Block], Block],
 ) -> list[Block]:
     quantizable = [block.name for block, _ in _quantizable(layer, blocks)]
     result = []
@@ -191,15 +183,8 @@ def _quantized_blocks(
             rows = scales[quantizable.index(block.name)]
             result.append(Block.tagged(block.name, to_int8(block.values, rows)))
         else:
-            result.append(as_rest(block))
+            result.append(as_rest(layer, block))
     result += [Block.bare("scales", rows) for rows in scales]
     if layer.type in CALIBRATED:
         result.append(Block.bare("input_scale", np.array([table.inputs[layer.name]])))
     return result
-
-
-def _to_fp16(block: Block) -> Block:
-    """Bare blocks, biases among them, stay fp32: ncnn reads them as nothing else."""
-    if block.tag is None:
-        return block
-    return Block.tagged(block.name, block.values.astype("<f2"))
