@@ -6,6 +6,7 @@
 | int8-table | those of ``INT8_TERMS`` | as ncnn2int8 stores it: every scale out of a table |
 | int8 | LSTM, Embed | int8 weights, the same layer; ncnn quantizes what goes into an LSTM |
 | int8-dynamic | linear layers | a Gemm, int8 weights, its input quantized as it comes |
+| int8-grouped | linear layers | the same, in several Gemms that share its inputs out |
 | int8-apart | LSTM | plain layers for one frame a call, each matrix a Gemm as above |
 
 A format first says what becomes of the layer in fp32 (``rewritten``), then how each layer that
@@ -182,6 +183,20 @@ class Int8Dynamic(_Int8):
         return blocks
 
 
+class Int8Grouped(Int8Dynamic):
+    """For a linear layer with many inputs, a few of them loud, as behind the convolutions.
+
+    One scale for all of them rounds the quiet ones away, and where a norm follows, a quiet frame is
+    heard as well as a loud one. Scales for an eighth each cost next to nothing.
+    """
+
+    NAME = "int8-grouped"
+    GROUPS: ClassVar[int] = 8
+
+    def rewritten(self, layer: Layer, blocks: list[Block], any_rank: bool) -> list[Piece]:
+        return rewrite.linear_as_gemm(layer, blocks, any_rank, self.GROUPS)
+
+
 class Int8Apart(Int8Dynamic):
     NAME = "int8-apart"
     TYPES = frozenset({"LSTM"})
@@ -191,5 +206,6 @@ class Int8Apart(Int8Dynamic):
 
 
 FORMATS: dict[str, type[Format]] = {
-    format_.NAME: format_ for format_ in (Fp32, Fp16, Int8Table, Int8, Int8Dynamic, Int8Apart)
+    format_.NAME: format_
+    for format_ in (Fp32, Fp16, Int8Table, Int8, Int8Dynamic, Int8Grouped, Int8Apart)
 }

@@ -25,6 +25,8 @@ Piece = tuple[Layer, list[Block]]
 
 #: BinaryOp's parameter 0.
 ADD, MULTIPLY = 0, 2
+#: Eltwise's.
+SUM = 1
 
 #: Layers whose output has as many axes as their input; an InnerProduct's has, unless it flattens.
 _KEEP_RANK = {"BinaryOp", "Dropout", "InnerProduct", "ReLU", "Sigmoid", "Split", "TanH", "UnaryOp"}
@@ -44,7 +46,9 @@ def has_any_rank(layer: Layer, any_rank: Collection[str]) -> bool:
     return layer.type in _KEEP_RANK and all(blob in any_rank for blob in layer.inputs)
 
 
-def linear_as_gemm(layer: Layer, blocks: list[Block], any_rank: bool) -> list[Piece]:
+def linear_as_gemm(
+    layer: Layer, blocks: list[Block], any_rank: bool, groups: int = 1
+) -> list[Piece]:
     """A linear layer, N values to M for each row of its input, as a Gemm with the weight as A.
 
     Args:
@@ -52,18 +56,30 @@ def linear_as_gemm(layer: Layer, blocks: list[Block], any_rank: bool) -> list[Pi
         blocks: its weights in fp32.
         any_rank: whether the input may be a vector, which a Reshape then makes a row of. The
             output has two axes in any case.
+        groups: Gemms that share the N values out among them, in order; what comes out is added up.
+            In int8 each has scales of its own, for its values and for its weights.
 
     Raises:
-        UserError: the layer does more than a linear layer does.
+        UserError: the layer does more than a linear layer does, or has fewer inputs than groups.
     """
     weight, bias = _linear_weights(layer, blocks)
-    (source,), (target,) = layer.inputs, layer.outputs
+    (source,), (target,), name = layer.inputs, layer.outputs, layer.name
     pieces: list[Piece] = []
     if any_rank:
-        rows = f"{layer.name}_rows"
+        rows = f"{name}_rows"
         pieces.append(_plain("Reshape", rows, [source], [rows], f"0={weight.shape[1]} 1=-1"))
         source = rows
-    return [*pieces, _gemm(layer.name, source, target, weight, bias)]
+    if groups == 1:
+        return [*pieces, _gemm(name, source, target, weight, bias)]
+    if groups > weight.shape[1]:
+        raise UserError(f"layer {name} has {weight.shape[1]} inputs, too few for {groups} groups.")
+    shares = np.array_split(weight, groups, axis=1)
+    inputs, outputs = ([f"{name}_{what}{i}" for i in range(groups)] for what in ("in", "out"))
+    pieces.append(_slice(f"{name}_slice", source, inputs, [share.shape[1] for share in shares]))
+    for i, share in enumerate(shares):
+        share_name = name if i == 0 else f"{name}_{i}"
+        pieces.append(_gemm(share_name, inputs[i], outputs[i], share, None if i else bias))
+    return [*pieces, _plain("Eltwise", f"{name}_sum", outputs, [target], f"0={SUM}")]
 
 
 def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
@@ -97,11 +113,6 @@ def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
     def plain(type_: str, suffix: str, inputs: Iterable[str], params: str = "") -> Piece:
         return _plain(type_, blob(suffix), list(inputs), [blob(suffix)], params)
 
-    def split(suffix: str, whole: str, parts: Iterable[str], sizes: Iterable[int]) -> Piece:
-        lengths = list(sizes)
-        listed = ",".join(map(str, [len(lengths), *lengths]))
-        return _plain("Slice", blob(suffix), [whole], list(parts), f"-23300={listed} 1=1")
-
     # ncnn's order of gates is I F O G, so the three that a sigmoid squashes are one slice. Two
     # Gemms rather than one on both inputs together: each input then has a scale of its own.
     projected = "weight_hr" in by_name
@@ -113,9 +124,9 @@ def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
         _gemm(blob("xc"), blob("frame"), blob("xc"), weight_xc, by_name["bias"]),
         _gemm(blob("hc"), h, blob("hc"), weight_hc, None),
         plain("BinaryOp", "gates", [blob("xc"), blob("hc")], f"0={ADD}"),
-        split("slice", blob("gates"), [blob("ifo"), blob("g")], [3 * hidden, hidden]),
+        _slice(blob("slice"), blob("gates"), [blob("ifo"), blob("g")], [3 * hidden, hidden]),
         plain("Sigmoid", "squashed", [blob("ifo")]),
-        split("slice_ifo", blob("squashed"), [blob(gate) for gate in "ifo"], [hidden] * 3),
+        _slice(blob("slice_ifo"), blob("squashed"), [blob(x) for x in "ifo"], [hidden] * 3),
         plain("TanH", "candidate", [blob("g")]),
         plain("BinaryOp", "written", [blob("i"), blob("candidate")], f"0={MULTIPLY}"),
         plain("BinaryOp", "kept", [blob("f"), c], f"0={MULTIPLY}"),
@@ -168,6 +179,12 @@ def _gemm(
     if bias is not None:
         blocks.append(Block.tagged("c", bias))
     return layer, blocks
+
+
+def _slice(name: str, source: str, targets: list[str], sizes: list[int]) -> Piece:
+    """Rows cut into shorter ones."""
+    listed = ",".join(map(str, [len(sizes), *sizes]))
+    return _plain("Slice", name, [source], targets, f"-23300={listed} 1=1")
 
 
 def _plain(type_: str, name: str, inputs: list[str], outputs: list[str], params: str) -> Piece:
