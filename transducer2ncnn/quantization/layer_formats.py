@@ -46,6 +46,8 @@ class Format:
     NAME: ClassVar[str]
     #: The layer types that can be stored so; None for all.
     TYPES: ClassVar[frozenset[str] | None] = None
+    #: Whether the encoder must put out one frame a segment: see ``apply.check_frames``.
+    ONE_FRAME: ClassVar[bool] = False
 
     def __init__(self, rest: str, table: ScaleTable | None) -> None:
         self._rest, self._table = rest, table
@@ -200,6 +202,7 @@ class Int8Grouped(Int8Dynamic):
 class Int8Apart(Int8Dynamic):
     NAME = "int8-apart"
     TYPES = frozenset({"LSTM"})
+    ONE_FRAME = True
 
     def rewritten(self, layer: Layer, blocks: list[Block], any_rank: bool) -> list[Piece]:
         return rewrite.lstm_apart(layer, blocks)

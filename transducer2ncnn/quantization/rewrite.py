@@ -85,8 +85,8 @@ def linear_as_gemm(
 def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
     """An LSTM's step as plain layers: Gemms for its weights, and what is done to the gates.
 
-    It takes one frame a call, from the states that it is given; a longer input makes ncnn fail,
-    where it would otherwise compute something else.
+    It takes one frame a call, from the states that it is given. Of several frames it makes other
+    numbers without any error, so it is for encoders that put out one frame a segment.
 
     Args:
         layer: an LSTM in one direction with its states as inputs and outputs.
@@ -118,10 +118,7 @@ def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
     projected = "weight_hr" in by_name
     h_apart = blob("hidden")
     pieces = [
-        # Of the shape that it has already, or an error: with several frames the gates would have
-        # several rows, the state one, and ncnn would add them.
-        plain("Reshape", "frame", [x], f"0={weight_xc.shape[1]} 1=1"),
-        _gemm(blob("xc"), blob("frame"), blob("xc"), weight_xc, by_name["bias"]),
+        _gemm(blob("xc"), x, blob("xc"), weight_xc, by_name["bias"]),
         _gemm(blob("hc"), h, blob("hc"), weight_hc, None),
         plain("BinaryOp", "gates", [blob("xc"), blob("hc")], f"0={ADD}"),
         _slice(blob("slice"), blob("gates"), [blob("ifo"), blob("g")], [3 * hidden, hidden]),
