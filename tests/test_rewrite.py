@@ -176,6 +176,25 @@ def test_a_linear_layer_by_hand(kind: str, bias: bool, format_: str, tmp_path: P
     np.testing.assert_allclose(alone.reshape(1, -1), expected, rtol=0, atol=1e-5)
 
 
+def test_only_what_may_be_a_vector_is_made_a_row(tmp_path: Path) -> None:
+    """Reshapes cost little, but an encoder's linear layers get rows anyway."""
+    for part, expected in (("encoder", []), ("joiner", ["linear_1_rows", "linear_2_rows"])):
+        graph = param.read(INT8 / f"{part}.ncnn.param")
+        blocks = weights.read(graph, INT8 / f"{part}.ncnn.bin")
+        new, _ = rewritten(graph, blocks, formats_of(graph, *SMALL))
+        added = {x.name for x in new.layers if x.type == "Reshape"} - {x.name for x in graph.layers}
+        assert sorted(added) == expected
+    # Out of the middle of a graph too.
+    (*inputs, layer), own = linear()[0].layers, linear()[1]
+    flat = parse_layer("Reshape flat 1 1 in0 1 0=10")
+    layer = parse_layer(layer.line.replace("in0", "1"))
+    graph = Param((*inputs, flat, layer), 3)
+    x = normal(2, 5)
+    plain = network(tmp_path / "plain", graph, [[], *own]).run({"in0": x}, ["out0"])[0]
+    made = network(tmp_path / "made", *rewritten(graph, [[], *own], {"l": "int8-dynamic"}))
+    np.testing.assert_allclose(made.run({"in0": x}, ["out0"])[0][0], plain, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("projection", [True, False])
 def test_a_step_of_an_lstm_by_hand(projection: bool, tmp_path: Path) -> None:
     inputs, hidden = 10, 6

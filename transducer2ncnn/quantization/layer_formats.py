@@ -15,6 +15,7 @@ stands in its place is stored (``stored``), so that the first can be checked wit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -35,7 +36,7 @@ from transducer2ncnn.quantization.quantize import (
 from transducer2ncnn.quantization.rewrite import Piece
 
 
-class Format:
+class Format(ABC):
     """A way to store a layer.
 
     Args:
@@ -77,9 +78,9 @@ class Format:
         """The layer that was ``rewritten``, its parameters those of how it is stored."""
         return layer
 
+    @abstractmethod
     def blocks(self, layer: Layer, blocks: list[Block]) -> list[Block]:
         """Its weights as they are stored."""
-        raise NotImplementedError
 
 
 class Fp32(Format):

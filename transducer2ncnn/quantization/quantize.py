@@ -53,7 +53,7 @@ def weight_scales(
         ``<layer>_param_0`` (and ``_1`` for an LSTM's hidden weights) → fp32 scales: one per
         output channel or gate row, or a single one for a Gemm's B or an embedding.
     """
-    scales = {}
+    scales: dict[str, np.ndarray] = {}
     layers = sorted(
         zip(param.layers, weights, strict=True), key=lambda pair: pair[0].type != "LSTM"
     )
@@ -109,7 +109,8 @@ def to_int8(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
     # Not rint, which rounds half to even; and not floor(x + 0.5) in fp32, where the sum rounds.
     rounded = np.trunc(scaled)
     rounded += np.sign(scaled) * (np.abs(scaled - rounded) >= 0.5)
-    return np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8).reshape(-1)
+    clipped: np.ndarray = np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8)
+    return clipped.reshape(-1)
 
 
 def _is_winograd(layer: Layer) -> bool:

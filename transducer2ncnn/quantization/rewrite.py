@@ -28,22 +28,34 @@ ADD, MULTIPLY = 0, 2
 #: Eltwise's.
 SUM = 1
 
-#: Layers whose output has as many axes as their input; an InnerProduct's has, unless it flattens.
-_KEEP_RANK = {"BinaryOp", "Dropout", "InnerProduct", "ReLU", "Sigmoid", "Split", "TanH", "UnaryOp"}
+#: Layers that give two axes or more, whatever they are given, as does a Reshape to so many.
+_GIVE_ROWS = {
+    "Convolution",
+    "Convolution1D",
+    "ConvolutionDepthWise1D",
+    "Embed",
+    "ExpandDims",
+    "Gemm",
+    "LSTM",
+    "MatMul",
+    "Permute",
+}
+#: Layers that may give a single one.
+_GIVE_ANY = {"Flatten", "Input", "MemoryData", "Reduction", "Reshape", "Squeeze"}
 
 
 def has_any_rank(layer: Layer, any_rank: Collection[str]) -> bool:
-    """Whether a layer's output has one axis or two as the caller likes: a graph's input, or kin.
+    """Whether what a layer puts out may be a vector, for all that the graph tells.
 
     A joiner is given one frame as a vector or several as rows, and its InnerProducts take both. A
-    Gemm takes rows only, and makes rows.
+    Gemm takes rows only, and gives rows.
 
     Args:
-        any_rank: the blobs that were found to be so before it.
+        any_rank: the blobs before it that may be vectors.
     """
-    if layer.type == "Input":
-        return True
-    return layer.type in _KEEP_RANK and all(blob in any_rank for blob in layer.inputs)
+    if layer.type in _GIVE_ROWS or (layer.type == "Reshape" and 1 in layer.params):
+        return False
+    return layer.type in _GIVE_ANY or all(blob in any_rank for blob in layer.inputs)
 
 
 def linear_as_gemm(
