@@ -27,7 +27,7 @@ from benchmarks.full_size import FULL_SIZE, ROOT, write_random_checkpoint
 from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.engines.search import TAIL_SILENCE
-from transducer2ncnn.families import FAMILIES, Family, described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import scale_table
 from transducer2ncnn.formats import weights as weights_file
@@ -131,11 +131,11 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
 
 def encode(model: NcnnTransducer, features: np.ndarray) -> Iterator[np.ndarray]:
     """The frames that come out of a recording, a segment at a time."""
-    family: Family = model.family
-    states = family.initial_states(model.sizes)
-    for start in range(0, len(features) - family.SEGMENT, family.HOP):
-        segment = features[start : start + family.SEGMENT]
-        frames, states = model.encode(family.encoder_inputs(segment, states))
+    architecture = model.architecture
+    states = architecture.initial_states()
+    for start in range(0, len(features) - architecture.segment, architecture.hop):
+        segment = features[start : start + architecture.segment]
+        frames, states = model.encode(architecture.encoder_inputs(segment, states))
         yield from frames
 
 
@@ -144,10 +144,11 @@ def compare(
 ) -> dict[str, Fidelity]:
     """How far each variant is from the reference."""
     found = {name: Fidelity() for name in variants}
-    context_size = reference.sizes.context_size
+    sizes = reference.architecture.sizes
+    context_size = sizes.context_size
     silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), np.float32)
     for samples in utterances:
-        features = fbank(np.concatenate([samples, silence]), reference.sizes.feature_dim)
+        features = fbank(np.concatenate([samples, silence]), sizes.feature_dim)
         streams = [encode(model, features) for model in variants.values()]
         tokens = [BLANK] * context_size
         models = [reference, *variants.values()]
@@ -175,7 +176,7 @@ def connected_digits(fsdd: Path, count: int) -> list[np.ndarray]:
 
 
 def measure_fidelity(results: Path, fsdd: Path, count: int, work: Path) -> None:
-    family, sizes = described(json.loads((results / "model.json").read_text()))
+    architecture = described(json.loads((results / "model.json").read_text()))
     fp32 = ncnn_files(results / "ncnn/fp32")
     tables = {
         part: scale_table.read(results / f"ncnn/int8/{part}-scale-table.txt")
@@ -185,8 +186,8 @@ def measure_fidelity(results: Path, fsdd: Path, count: int, work: Path) -> None:
     files = {
         name: store(fp32, v, tables, work / str(i)) for i, (name, v) in enumerate(VARIANTS.items())
     }
-    variants = {name: NcnnTransducer(x, family, sizes) for name, x in files.items()}
-    found = compare(NcnnTransducer(fp32, family, sizes), variants, utterances)
+    variants = {name: NcnnTransducer(x, architecture) for name, x in files.items()}
+    found = compare(NcnnTransducer(fp32, architecture), variants, utterances)
     frames = next(iter(found.values())).frames
     seconds = sum(map(len, utterances)) / SAMPLE_RATE
     print(f"{len(utterances)} utterances, {seconds:.0f} s, {frames} frames")
@@ -202,10 +203,10 @@ def measure_sizes(work: Path) -> None:
 
     checkpoint = work / "pretrained.pt"
     write_random_checkpoint(checkpoint, FULL_SIZE)
-    network, sizes = model.load(checkpoint, "lstm")
+    network = model.load(checkpoint, "lstm")
     fp32 = ncnn_files(work / "fp32")
     for part in PARTS:
-        torchscript.trace(network, FAMILIES["lstm"], sizes, part, work / f"{part}.pt")
+        torchscript.trace(network, part, work / f"{part}.pt")
         convert.convert(work / f"{part}.pt", *fp32[part], fp16=False)
     for name, variant in VARIANTS.items():
         if TABLE.items() <= variant.by_type.items():

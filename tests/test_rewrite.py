@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, LSTM, Export
+from conftest import GOLDEN, Export
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
@@ -16,6 +16,7 @@ from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.export import delivery
 from transducer2ncnn.families import model
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, scale_table, tokens, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
@@ -84,9 +85,10 @@ def gemm_by_hand(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def stream(encoder: Network, export: Export, features: np.ndarray) -> list[np.ndarray]:
     """What the encoder gives of every segment, its states included."""
-    states, found = LSTM.initial_states(export.sizes), []
-    for start in range(0, len(features) - LSTM.SEGMENT + 1, LSTM.HOP):
-        inputs = LSTM.encoder_inputs(features[start : start + LSTM.SEGMENT], states)
+    lstm = export.architecture
+    states, found = lstm.initial_states(), []
+    for start in range(0, len(features) - lstm.segment + 1, lstm.hop):
+        inputs = lstm.encoder_inputs(features[start : start + lstm.segment], states)
         blobs = {f"in{i}": array for i, array in enumerate(inputs)}
         out, *states = encoder.run(blobs, ["out0", "out2", "out3"])
         found += [out, *states]
@@ -99,6 +101,8 @@ def test_the_rewritten_encoder_is_the_plain_one(exported: Export, tmp_path: Path
     blocks = weights.read(graph, files[1])
     new, own = rewritten(graph, blocks, formats_of(graph, *SMALL))
     assert not {"InnerProduct", "LSTM"} & {layer.type for layer in new.layers}
+    before, after = ({blob for x in g.layers for blob in x.outputs} for g in (graph, new))
+    assert before < after  # whoever looks at a layer's output finds it
     encoder = network(tmp_path, new, own)
     features = normal(9 + 4 * 24, exported.sizes.feature_dim)
     streamed = stream(encoder, exported, features)
@@ -108,7 +112,7 @@ def test_the_rewritten_encoder_is_the_plain_one(exported: Export, tmp_path: Path
     # And what the recipe's own modules computed, from states that are not zero.
     golden = {key: value.squeeze() for key, value in exported.expected().items()}
     x, h, c = (golden[f"encoder_T9_{name}"] for name in ("x", "h0", "c0"))
-    inputs = {f"in{i}": a for i, a in enumerate(LSTM.encoder_inputs(x, [h, c]))}
+    inputs = {f"in{i}": a for i, a in enumerate(exported.architecture.encoder_inputs(x, [h, c]))}
     outputs = encoder.run(inputs, ["out0", "out2", "out3"])
     for actual, name in zip(outputs, ("encoder_out", "h1", "c1"), strict=True):
         np.testing.assert_allclose(
@@ -257,9 +261,9 @@ def test_sherpa_ncnn_hears_what_plain_ncnn_hears(
     wavs = sorted((INT8 / "wavs").glob("*.wav"))
     recordings = {wav.name: audio.read(wav) for wav in wavs}
     by_sherpa = transcription.sherpa_texts(tmp_path / "sherpa", recordings, threads=1)
-    sizes = LSTM.Sizes(**description["sizes"])
-    symbols = tokens.read(INT8 / "tokens.txt", sizes.vocab_size)
-    transducer = NcnnTransducer(files, LSTM, sizes)
+    architecture = described(description)
+    symbols = tokens.read(INT8 / "tokens.txt", architecture.sizes.vocab_size)
+    transducer = NcnnTransducer(files, architecture)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
     assert by_sherpa == by_ncnn
     assert all(len(text) > 10 for text in by_sherpa)

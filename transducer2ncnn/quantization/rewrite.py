@@ -5,7 +5,7 @@ where an ``InnerProduct`` needs one scale that calibration found for all speech.
 Gemm's constant A, so that every output channel has a scale; as B the whole matrix would share one.
 
 Nothing is rounded here: weights stay fp32 and are views of what was given, so a rewritten graph can
-be compared with the plain one apart from int8.
+be compared with the plain one apart from int8. The blobs that a layer puts out keep their names.
 
 Only layers that the ncnn inside sherpa-ncnn 2.1.15 can create are used.
 """
