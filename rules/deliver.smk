@@ -1,4 +1,4 @@
-# The folder that sherpa-ncnn runs.
+# The folder that sherpa-ncnn runs, run by it once before it is there.
 
 
 rule deliver:
@@ -15,17 +15,16 @@ rule deliver:
         tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
     log:
         "logs/{model}/deliver-{precision}.log",
-    localrule: True
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=memory(400),
-        runtime=minutes(5),
+        mem_mb=memory(600, per_mb=3),
+        runtime=minutes(5, per_gb=20),
     params:
         folder=lambda wildcards, output: Path(output.tokens).parent,
         gate=lambda wildcards, input: max_rise(wildcards, input.evaluation),
-        code=code("deliver"),
+        code=code("deliver", "ncnn", "sherpa-ncnn", "kaldi-native-fbank"),
     message:
         "{wildcards.model}: putting together {params.folder}"
     shell:

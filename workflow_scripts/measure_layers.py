@@ -44,7 +44,8 @@ def main() -> None:
             recordings,
         )
     except isolated.IsolatedError as e:
-        raise errors.UserError(f"ncnn cannot run {', '.join(int8)} in int8: {e}") from None
+        files_ = ", ".join(str(graph) for graph, _, _ in int8.values())
+        raise errors.UserError(f"{files_}: ncnn cannot run all of these: {e}") from None
 
     measured = found.pop("layers")
     layers = []
