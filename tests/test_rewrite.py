@@ -180,6 +180,19 @@ def test_a_linear_layer_by_hand(kind: str, bias: bool, format_: str, tmp_path: P
     np.testing.assert_allclose(alone.reshape(1, -1), expected, rtol=0, atol=1e-5)
 
 
+def test_weights_of_nothing_and_next_to_nothing(tmp_path: Path) -> None:
+    weight = np.zeros((6, 10), np.float32)
+    weight[1:] = 1e-39  # 127 over that is more than fp32 holds
+    graph, own = one_layer(
+        LINEAR, [Block.tagged("weight", weight.reshape(-1)), Block.bare("bias", normal(6))]
+    )
+    made = network(tmp_path, *apply(graph, own, {"l": "int8-dynamic"}, "fp16"))
+    (out,) = made.run({"in0": np.zeros((2, 10), np.float32)}, ["out0"])
+    np.testing.assert_array_equal(out, np.tile(normal(6), (2, 1)))
+    *_, (_, _, scales) = weights.read(param.read(tmp_path / "x.param"), tmp_path / "x.bin")
+    assert np.isfinite(scales.values).all()
+
+
 def test_only_what_may_be_a_vector_is_made_a_row(tmp_path: Path) -> None:
     """Reshapes cost little, but an encoder's linear layers get rows anyway."""
     for part, expected in (("encoder", []), ("joiner", ["linear_1_rows", "linear_2_rows"])):

@@ -67,9 +67,10 @@ def scales_of(layer: Layer, blocks: list[Block], limit: int = INT8_MAX) -> list[
     found = []
     for name, rows in int8_arrays(layer, blocks).items():
         largest = np.abs(by_name[name].reshape(rows, -1)).max(axis=1)
-        # Weights that are all zero stay zero by any scale; none would be infinite.
-        largest[largest == 0] = 1
         top = np.float32(limit)
+        # Weights that are all zero stay zero by any scale. By none but an infinite one would such
+        # that are next to it be more.
+        largest[largest <= top / np.finfo(np.float32).max] = 1
         # In fp32, to the last bit as in the reference tables, whose LSTM scales are made by way
         # of the reciprocal.
         found.append(np.float32(1) / largest * top if layer.type == "LSTM" else top / largest)
