@@ -62,3 +62,14 @@ def test_how_a_threshold_is_chosen_does_not_change_what_was_observed() -> None:
     assert thresholds in _reached(ROOT / "workflow_scripts" / "make_scale_table.py", ROOT)
     for script in ("observe.py", "measure_recordings.py"):
         assert thresholds not in _reached(ROOT / "workflow_scripts" / script, ROOT)
+
+
+def test_how_scores_are_computed_does_not_change_what_was_decoded() -> None:
+    scoring = ROOT / "transducer2ncnn" / "evaluation" / "scoring.py"
+    engines = ROOT / "transducer2ncnn" / "engines"
+    for script in ("score.py", "compare_precisions.py"):
+        reached = _reached(ROOT / "workflow_scripts" / script, ROOT)
+        assert scoring in reached
+        assert not any(engines in file.parents for file in reached)
+    for script in ("decode_pytorch.py", "decode_sherpa_ncnn.py"):
+        assert scoring not in _reached(ROOT / "workflow_scripts" / script, ROOT)
