@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transducer2ncnn.base import errors
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import quantize
+from transducer2ncnn.quantization import apply
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
 
     graph = param.read(args.network[0])
     try:
-        quantized_graph, quantized = quantize.quantize(
+        quantized_graph, quantized = apply.by_table(
             graph, weights.read(graph, args.network[1]), scale_table.read(args.table), args.rest
         )
     except errors.UserError as e:
