@@ -5,9 +5,11 @@ rule convert:
     input:
         traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     output:
-        **dict(zip(("param", "bin"), plain("{part}"))),
+        **dict(zip(("param", "bin"), pair("results/{model}/ncnn/{precision}", "{part}", "fp32"))),
     log:
         "logs/{model}/convert-{precision}-{part}.log",
+    wildcard_constraints:
+        precision=one_of(PLAIN),
     cache: CACHING
     group:
         "export"

@@ -26,13 +26,6 @@ INT8_TERMS = {
 CALIBRATED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
 
 
-def types_of(part: str, lstm: bool) -> set[str]:
-    """The layer types that are quantized in a part of a transducer."""
-    if part == "decoder":
-        return {"Embed"}
-    return {*CALIBRATED, "LSTM"} if lstm else set(CALIBRATED)
-
-
 def weight_scales(
     param: Param,
     weights: Weights,
