@@ -23,6 +23,12 @@ from transducer2ncnn.workflow.precisions import PLAIN, Fp32
 
 set_up_scripts(ROOT)
 
+if not config:
+    raise WorkflowError(
+        f"there is no configuration: no config.yaml in {Path.cwd()}, and no --configfile. Expected "
+        "`models`, the models to export, in one of them."
+    )
+
 try:
     CONFIG = configuration.parse(config)
     for stating in CONFIG.models.values():

@@ -21,6 +21,7 @@ def summarize():
                 else None
             ),
             done=workflow.dag.noneedrun_finished(job),
+            makes=frozenset(map(whereabouts, job.output)),
             # A group's other jobs may be done.
             failed_in=None if workflow.dag.finished(job) else failed_in.get(job),
         )

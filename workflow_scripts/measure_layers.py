@@ -52,14 +52,16 @@ def main() -> None:
     measured = found.pop("layers")
     layers = []
     for part, (graph_file, bin_, *tables) in quantized.items():
-        graph = param.read(graph_file)
+        graph, fp32_file = param.read(graph_file), getattr(args, f"fp32_{part}")[0]
+        # A layer may be of another type once it is quantized; its name stays.
+        fp32_graph = param.read(fp32_file)
         table = scale_table.read(tables[0]) if tables else scale_table.ScaleTable()
-        names = layerwise.pytorch_names(args.reference, part, graph)
+        names = layerwise.pytorch_names(args.reference, part, fp32_graph)
         histograms = (
-            pairing.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
+            pairing.by_ncnn_name(fp32_graph, observed[part], fp32_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
-            histogram = histograms.get(layer.name)
+            histogram = histograms[layer.name] if layer.name in table.inputs else None
             layers.append(
                 layerwise.figures(part, layer, names[layer.name], table, histogram)
                 | measured[part][layer.name]
