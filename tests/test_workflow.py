@@ -470,7 +470,7 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
         done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    planned = snakemake("--configfile", "mine.yaml", "results/m")
+    planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
     assert "results/m is complete" in planned
     assert "fp32" not in planned
