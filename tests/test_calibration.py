@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, LSTM
+from conftest import GOLDEN, random_lstm
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families import model
-from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats import param, scale_table
 from transducer2ncnn.quantization import observing, pairing, sharing, statistics, thresholds
 from transducer2ncnn.quantization.recipes import Table
@@ -23,12 +23,10 @@ from transducer2ncnn.speech.features import fbank
 
 INT8 = GOLDEN / "int8"
 TABLES = {part: INT8 / f"{part}-scale-table.txt" for part in observing.PARTS}
-SMALL = LSTM.Sizes(80, 2, 12, 16, 20, 8, 10, 15, 2)
 
 
-def small_model() -> LstmTransducer:
-    torch.manual_seed(0)
-    network = LstmTransducer(SMALL).eval().requires_grad_(False)
+def small_model() -> Transducer:
+    network = random_lstm()
     network.joiner.decoder_proj.weight *= 3  # so that tokens come one after the other
     return network
 
@@ -58,10 +56,10 @@ def assert_same(a: Observed, b: Observed) -> None:
 
 @pytest.fixture(scope="module")
 def golden() -> Observed:
-    network, sizes = model.load(INT8 / "pretrained.pt", "lstm")
+    network = model.load(INT8 / "pretrained.pt", "lstm")
     names = (INT8 / "wave_filenames.txt").read_text().split()
     batch = [(name, audio.read(INT8 / name)) for name in names]
-    return observing.observe(network, LSTM, sizes, whole([batch]))
+    return observing.observe(network, whole([batch]))
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +106,13 @@ def whole(batches: list[list[tuple[str, np.ndarray]]]) -> list[list[tuple[str, l
 
 
 def observe(batches: list[list[tuple[str, np.ndarray]]]) -> Observed:
-    return observing.observe(small_model(), LSTM, SMALL, whole(batches))
+    return observing.observe(small_model(), whole(batches))
 
 
 def segment_by_segment(samples: np.ndarray) -> dict[str, torch.Tensor]:
     """All that the tool would see of the encoder's and the joiner's inputs, by layer."""
     network = small_model()
+    states = network.architecture.initial_states()
     seen: dict[str, list[torch.Tensor]] = {}
     for name, layer in network.named_modules():
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
@@ -121,8 +120,7 @@ def segment_by_segment(samples: np.ndarray) -> dict[str, torch.Tensor]:
                 lambda _, args, name=name: seen.setdefault(name, []).append(args[0].flatten())
             )
     features = fbank(samples)
-    h = torch.zeros(SMALL.num_encoder_layers, 1, SMALL.encoder_dim)
-    c = torch.zeros(SMALL.num_encoder_layers, 1, SMALL.rnn_hidden_size)
+    h, c = (torch.from_numpy(state)[:, None] for state in states)
     tokens, processed = [0, 0], 0
     while len(features) - processed >= 9:
         x = torch.from_numpy(features[None, processed : processed + 9])
@@ -139,8 +137,9 @@ def test_what_is_counted_is_what_segments_see() -> None:
     recordings = noises([4.03, 0.1, 3.02, 1.0])
     observed = observe([recordings])
     expected = [segment_by_segment(samples) for _, samples in recordings]
-    assert expected[0]["joiner.encoder_proj"].numel() > 2 * observing.CHUNK * SMALL.encoder_dim
-    decoder_outs = expected[0]["joiner.decoder_proj"].reshape(-1, SMALL.decoder_dim)
+    sizes = small_model().architecture.sizes
+    assert expected[0]["joiner.encoder_proj"].numel() > 2 * observing.CHUNK * sizes.encoder_dim
+    decoder_outs = expected[0]["joiner.decoder_proj"].reshape(-1, sizes.decoder_dim)
     assert len(decoder_outs.unique(dim=0)) > 3  # tokens are emitted on the way
     for part in observing.PARTS:
         for histogram in observed[part]:
@@ -218,13 +217,13 @@ def test_groups(count: int, sizes: list[int]) -> None:
 def test_pieces_of_a_recording_do_not_matter() -> None:
     batch = noises([3.0, 1.0, 2.2])
     cut = [(name, np.array_split(samples, 1 + 5 * i)) for i, (name, samples) in enumerate(batch)]
-    assert_same(observing.observe(small_model(), LSTM, SMALL, [cut]), observe([batch]))
+    assert_same(observing.observe(small_model(), [cut]), observe([batch]))
 
 
 def test_progress_and_recordings_too_short(capsys: pytest.CaptureFixture) -> None:
     reports: list[float] = []
     batch = [*noises([2.05, 1.0]), ("blip", np.zeros(1300, dtype=np.float32))]
-    observing.observe(small_model(), LSTM, SMALL, whole([batch]), reports.append)
+    observing.observe(small_model(), whole([batch]), reports.append)
     assert reports == sorted(reports)
     assert len(reports) == 2
     assert reports[-1] == pytest.approx(3.05, abs=0.2)
@@ -245,7 +244,7 @@ def test_no_audio() -> None:
 def test_an_input_that_is_always_zero() -> None:
     network = small_model()
     network.decoder.embedding.weight.zero_()
-    observed = observing.observe(network, LSTM, SMALL, whole([noises([0.5])]))
+    observed = observing.observe(network, whole([noises([0.5])]))
     with pytest.raises(UserError, match=r"joiner\.decoder_proj is always zero"):
         thresholds.input_scale(observed["joiner"][1], Table())
 
@@ -259,4 +258,4 @@ def test_activations_that_are_not_finite(value: float) -> None:
     network = small_model()
     network.encoder.encoder.layers[-1].feed_forward[4].bias[0] = value
     with pytest.raises(UserError, match=r"^noise 0: the input of joiner\.encoder_proj holds NaN"):
-        observing.observe(network, LSTM, SMALL, whole([noises([0.5])]))
+        observing.observe(network, whole([noises([0.5])]))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.families.model import load
+from transducer2ncnn.families.model import describe, load
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
@@ -115,9 +114,8 @@ def test_input_figures_by_hand() -> None:
 
 
 def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
-    network, sizes = load(INT8 / "pretrained.pt", "lstm")
-    family = FAMILIES["lstm"]
-    reference.save(tmp_path / "r.npz", reference.make(network, family, sizes, [9], segments=3))
+    network = load(INT8 / "pretrained.pt", "lstm")
+    reference.save(tmp_path / "r.npz", reference.make(network, [9], segments=3))
     graph = param.read(INT8 / "encoder.int8-lstm.param")
     names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
     layers = layerwise.quantized(graph, weights.read(graph, INT8 / "encoder.int8-lstm.bin"))
@@ -137,7 +135,7 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
         "encoder": (INT8 / "encoder.int8-lstm.param", INT8 / "encoder.int8-lstm.bin"),
         "joiner": (INT8 / "joiner.int8.param", INT8 / "joiner.int8.bin"),
     }
-    description = {"family": "lstm", "sizes": vars(sizes)}
+    description = describe(INT8 / "pretrained.pt", "lstm")
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     found = layerwise.errors(files, int8, description, [noise[:100], noise])
     assert found["recordings"] == 1 and found["seconds"] == 1.0

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
-from transducer2ncnn.families import Family
+from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
 from transducer2ncnn.speech.features import FbankStream
@@ -40,18 +41,13 @@ PARTS = ("encoder", "joiner")
 #: Output frames that the encoder computes at a time.
 CHUNK = 32
 
-#: Seconds from a frame of features to the next.
-FRAME_SECONDS = 0.01
-
 NOT_FINITE_ADVICE = (
     "Check that the checkpoint's weights are finite: int8 cannot be calibrated on such values."
 )
 
 
 def observe(
-    model: nn.Module,
-    family: Family,
-    sizes: Any,
+    model: Transducer,
     batches: Iterable[Iterable[tuple[str, Iterable[np.ndarray]]]],
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Observed:
@@ -78,7 +74,7 @@ def observe(
     with _one_thread(), torch.inference_mode(), warnings.catch_warnings():
         # oneDNN has no LSTM with projections; PyTorch's own is what is wanted.
         warnings.filterwarnings("ignore", message="LSTM with projections")
-        run = _Run(model, family, sizes)
+        run = _Run(model)
         seconds = 0.0
         for batch in batches:
             for more in run.observe(batch):
@@ -100,8 +96,8 @@ def _one_thread() -> Iterator[None]:
 class _Run:
     """Observes one model: batch after batch is decoded, chunk after chunk of time."""
 
-    def __init__(self, model: nn.Module, family: Family, sizes: Any) -> None:
-        self._model, self._family, self._sizes = model, family, sizes
+    def __init__(self, model: Transducer) -> None:
+        self._model, self._architecture = model, model.architecture
         #: Inputs along time: how many values an output frame sees, and by how many that moves on.
         self._windows: dict[str, tuple[int, int]] = {}
         self._histograms: dict[str, dict[str, Histogram]] = {part: {} for part in PARTS}
@@ -112,11 +108,11 @@ class _Run:
 
     def observe(self, batch: Iterable[tuple[str, Iterable[np.ndarray]]]) -> Iterator[float]:
         """Count one batch; yields the seconds of audio done, chunk by chunk."""
-        family, sizes = self._family, self._sizes
+        architecture = self._architecture
         going = [
-            _Recording(name, pieces, i, family, sizes) for i, (name, pieces) in enumerate(batch)
+            _Recording(name, pieces, i, architecture) for i, (name, pieces) in enumerate(batch)
         ]
-        search = _Search(self._model, len(going), sizes.context_size)
+        search = _Search(self._model, len(going))
         while going := [recording for recording in going if recording.read_chunk() > 0]:
             # The longest first: those that go on within the chunk are then always the first ones.
             going.sort(key=lambda recording: -recording.segments)
@@ -135,11 +131,11 @@ class _Run:
                 inputs,
                 lambda layer, _, x, names=names: self._count("joiner", layer, x, names),
             )
-            yield sum(left) * family.HOP * FRAME_SECONDS
+            yield sum(left) * architecture.hop * FRAME_SECONDS
 
     def _learn_layers(self) -> None:
         """Find the layers, in order of execution, by running one segment, then two."""
-        family, sizes = self._family, self._sizes
+        architecture, sizes = self._architecture, self._architecture.sizes
 
         def see(part: str, layer: str, module: nn.Module) -> None:
             kind = type(module).__name__
@@ -153,10 +149,11 @@ class _Run:
             window, _ = self._windows[layer]
             self._windows[layer] = (window, x.size(TIME_AXIS[type(module).__name__]) - window)
 
-        states = family.initial_states(sizes)
-        for frames, hook in ((family.SEGMENT, see_one), (family.SEGMENT + family.HOP, see_two)):
+        states = architecture.initial_states()
+        segment = architecture.segment
+        for frames, hook in ((segment, see_one), (segment + architecture.hop, see_two)):
             features = np.zeros((frames, sizes.feature_dim), dtype=np.float32)
-            inputs = to_torch(family, family.encoder_inputs(features, states))
+            inputs = to_torch(architecture, architecture.encoder_inputs(features, states))
             encoder_out, *_ = _forward(self._model.encoder, inputs, hook)
         decoder_out = self._model.decoder(torch.zeros(1, sizes.context_size, dtype=torch.long))
         _forward(
@@ -174,16 +171,17 @@ class _Run:
         Returns:
             (B, K, encoder_dim)
         """
-        family = self._family
+        architecture = self._architecture
         segments = [recording.segments for recording in recordings]
-        length = family.SEGMENT + (segments[0] - 1) * family.HOP
+        length = architecture.segment + (segments[0] - 1) * architecture.hop
         singles = []
         for recording in recordings:
             features = recording.features[:length]
             features = np.pad(features, ((0, length - len(features)), (0, 0)))
-            singles.append(to_torch(family, family.encoder_inputs(features, recording.states)))
+            arrays = architecture.encoder_inputs(features, recording.states)
+            singles.append(to_torch(architecture, arrays))
         # An input without a batch axis is one number for a recording.
-        axes = [axis or 0 for axis in family.BATCH_AXES]
+        axes = [axis or 0 for axis in architecture.batch_axes()]
         inputs = [
             torch.cat(x, axis) for x, axis in zip(zip(*singles, strict=True), axes, strict=True)
         ]
@@ -203,7 +201,7 @@ class _Run:
         outputs = _forward(self._model.encoder, inputs, see)
         for i, recording in enumerate(recordings):
             single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
-            recording.states = from_torch(family, tuple(single))[family.FIRST_STATE :]
+            recording.states = architecture.carried(from_torch(architecture, tuple(single)))
         return outputs[0]
 
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
@@ -226,15 +224,19 @@ class _Recording:
     """
 
     def __init__(
-        self, name: str, pieces: Iterable[np.ndarray], row: int, family: Family, sizes: Any
+        self,
+        name: str,
+        pieces: Iterable[np.ndarray],
+        row: int,
+        architecture: Architecture[Any, Any],
     ) -> None:
         self.name, self.row = name, row
         self.segments = 0
-        self.features = np.zeros((0, sizes.feature_dim), dtype=np.float32)
-        self.states = family.initial_states(sizes)
-        self._family = family
+        self.features = np.zeros((0, architecture.sizes.feature_dim), dtype=np.float32)
+        self.states = architecture.initial_states()
+        self._architecture = architecture
         self._pieces = iter(pieces)
-        self._stream = FbankStream(sizes.feature_dim)
+        self._stream = FbankStream(architecture.sizes.feature_dim)
         self._begun = self._ended = False
 
     def read_chunk(self) -> int:
@@ -242,10 +244,11 @@ class _Recording:
 
         A recording too short for one segment is named on standard error.
         """
-        family = self._family
+        architecture = self._architecture
         # A copy, which lets go of the chunk before.
-        self.features = self.features[self.segments * family.HOP :].copy()
-        while len(self.features) < family.SEGMENT + (CHUNK - 1) * family.HOP and not self._ended:
+        self.features = self.features[self.segments * architecture.hop :].copy()
+        length = architecture.segment + (CHUNK - 1) * architecture.hop
+        while len(self.features) < length and not self._ended:
             piece = next(self._pieces, None)
             if piece is None:
                 self._stream.finish()
@@ -255,12 +258,12 @@ class _Recording:
             else:
                 raise NotFiniteError(f"{self.name}: holds samples that are NaN or infinity.")
             self.features = np.concatenate([self.features, self._stream.take()])
-        fitting = (len(self.features) - family.SEGMENT) // family.HOP + 1
+        fitting = (len(self.features) - architecture.segment) // architecture.hop + 1
         self.segments = min(max(fitting, 0), CHUNK)
         if self.segments == 0 and not self._begun:
             print(
                 f"{self.name}: too short to calibrate with: {len(self.features)} frames, and the "
-                f"encoder takes {family.SEGMENT} at a time",
+                f"encoder takes {architecture.segment} at a time",
                 file=sys.stderr,
             )
         self._begun = True
@@ -270,8 +273,9 @@ class _Recording:
 class _Search:
     """Greedy search in several recordings at once, frame by frame."""
 
-    def __init__(self, model: nn.Module, recordings: int, context_size: int) -> None:
+    def __init__(self, model: Transducer, recordings: int) -> None:
         self._model = model
+        context_size = model.architecture.sizes.context_size
         self._contexts = torch.full((recordings, context_size), BLANK)
         self._decoder_out = model.decoder(self._contexts)[:, 0]
         self._never = torch.tensor(NEVER_EMITTED)
