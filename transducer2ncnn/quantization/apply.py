@@ -56,6 +56,24 @@ def rewritten(
     return _graph(param, [layer for layer, _, _ in pieces]), [own for _, own, _ in pieces]
 
 
+def check_frames(formats: Mapping[str, str], frames_per_segment: int) -> None:
+    """Refuse formats that compute something else with what sherpa-ncnn gives the encoder at a time.
+
+    Args:
+        formats: of the encoder's layers, by name.
+        frames_per_segment: that the encoder puts out.
+
+    Raises:
+        UserError: naming a layer.
+    """
+    for name, format_ in formats.items():
+        if frames_per_segment != 1 and FORMATS[format_].ONE_FRAME:
+            raise UserError(
+                f"layer {name}: the format {format_} takes one frame a call, and this encoder puts "
+                f"out {frames_per_segment} for each segment. Use int8 instead."
+            )
+
+
 def by_table(
     param: Param, weights: Weights, table: ScaleTable, rest: str
 ) -> tuple[Param, Iterator[list[Block]]]:

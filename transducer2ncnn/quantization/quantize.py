@@ -46,7 +46,7 @@ def weight_scales(
         ``<layer>_param_0`` (and ``_1`` for an LSTM's hidden weights) → fp32 scales: one per
         output channel or gate row, or a single one for a Gemm's B or an embedding.
     """
-    scales = {}
+    scales: dict[str, np.ndarray] = {}
     layers = sorted(
         zip(param.layers, weights, strict=True), key=lambda pair: pair[0].type != "LSTM"
     )
@@ -66,9 +66,10 @@ def scales_of(layer: Layer, blocks: list[Block], limit: int = INT8_MAX) -> list[
     found = []
     for name, rows in int8_arrays(layer, blocks).items():
         largest = np.abs(by_name[name].reshape(rows, -1)).max(axis=1)
-        # Weights that are all zero stay zero by any scale; none would be infinite.
-        largest[largest == 0] = 1
         top = np.float32(limit)
+        # Weights that are all zero stay zero by any scale. By none but an infinite one would such
+        # that are next to it be more.
+        largest[largest <= top / np.finfo(np.float32).max] = 1
         # In fp32, to the last bit as in the reference tables, whose LSTM scales are made by way
         # of the reciprocal.
         found.append(np.float32(1) / largest * top if layer.type == "LSTM" else top / largest)
@@ -102,7 +103,8 @@ def to_int8(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
     # Not rint, which rounds half to even; and not floor(x + 0.5) in fp32, where the sum rounds.
     rounded = np.trunc(scaled)
     rounded += np.sign(scaled) * (np.abs(scaled - rounded) >= 0.5)
-    return np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8).reshape(-1)
+    clipped: np.ndarray = np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8)
+    return clipped.reshape(-1)
 
 
 def _is_winograd(layer: Layer) -> bool:

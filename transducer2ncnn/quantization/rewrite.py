@@ -5,7 +5,7 @@ where an ``InnerProduct`` needs one scale that calibration found for all speech.
 Gemm's constant A, so that every output channel has a scale; as B the whole matrix would share one.
 
 Nothing is rounded here: weights stay fp32 and are views of what was given, so a rewritten graph can
-be compared with the plain one apart from int8.
+be compared with the plain one apart from int8. The blobs that a layer puts out keep their names.
 
 Only layers that the ncnn inside sherpa-ncnn 2.1.15 can create are used.
 """
@@ -25,26 +25,42 @@ Piece = tuple[Layer, list[Block]]
 
 #: BinaryOp's parameter 0.
 ADD, MULTIPLY = 0, 2
+#: Eltwise's.
+SUM = 1
 
-#: Layers whose output has as many axes as their input; an InnerProduct's has, unless it flattens.
-_KEEP_RANK = {"BinaryOp", "Dropout", "InnerProduct", "ReLU", "Sigmoid", "Split", "TanH", "UnaryOp"}
+#: Layers that give two axes or more, whatever they are given, as does a Reshape to so many.
+_GIVE_ROWS = {
+    "Convolution",
+    "Convolution1D",
+    "ConvolutionDepthWise1D",
+    "Embed",
+    "ExpandDims",
+    "Gemm",
+    "LSTM",
+    "MatMul",
+    "Permute",
+}
+#: Layers that may give a single one.
+_GIVE_ANY = {"Flatten", "Input", "MemoryData", "Reduction", "Reshape", "Squeeze"}
 
 
 def has_any_rank(layer: Layer, any_rank: Collection[str]) -> bool:
-    """Whether a layer's output has one axis or two as the caller likes: a graph's input, or kin.
+    """Whether what a layer puts out may be a vector, for all that the graph tells.
 
     A joiner is given one frame as a vector or several as rows, and its InnerProducts take both. A
-    Gemm takes rows only, and makes rows.
+    Gemm takes rows only, and gives rows.
 
     Args:
-        any_rank: the blobs that were found to be so before it.
+        any_rank: the blobs before it that may be vectors.
     """
-    if layer.type == "Input":
-        return True
-    return layer.type in _KEEP_RANK and all(blob in any_rank for blob in layer.inputs)
+    if layer.type in _GIVE_ROWS or (layer.type == "Reshape" and 1 in layer.params):
+        return False
+    return layer.type in _GIVE_ANY or all(blob in any_rank for blob in layer.inputs)
 
 
-def linear_as_gemm(layer: Layer, blocks: list[Block], any_rank: bool) -> list[Piece]:
+def linear_as_gemm(
+    layer: Layer, blocks: list[Block], any_rank: bool, groups: int = 1
+) -> list[Piece]:
     """A linear layer, N values to M for each row of its input, as a Gemm with the weight as A.
 
     Args:
@@ -52,25 +68,37 @@ def linear_as_gemm(layer: Layer, blocks: list[Block], any_rank: bool) -> list[Pi
         blocks: its weights in fp32.
         any_rank: whether the input may be a vector, which a Reshape then makes a row of. The
             output has two axes in any case.
+        groups: Gemms that share the N values out among them, in order; what comes out is added up.
+            In int8 each has scales of its own, for its values and for its weights.
 
     Raises:
-        UserError: the layer does more than a linear layer does.
+        UserError: the layer does more than a linear layer does, or has fewer inputs than groups.
     """
     weight, bias = _linear_weights(layer, blocks)
-    (source,), (target,) = layer.inputs, layer.outputs
+    (source,), (target,), name = layer.inputs, layer.outputs, layer.name
     pieces: list[Piece] = []
     if any_rank:
-        rows = f"{layer.name}_rows"
+        rows = f"{name}_rows"
         pieces.append(_plain("Reshape", rows, [source], [rows], f"0={weight.shape[1]} 1=-1"))
         source = rows
-    return [*pieces, _gemm(layer.name, source, target, weight, bias)]
+    if groups == 1:
+        return [*pieces, _gemm(name, source, target, weight, bias)]
+    if groups > weight.shape[1]:
+        raise UserError(f"layer {name} has {weight.shape[1]} inputs, too few for {groups} groups.")
+    shares = np.array_split(weight, groups, axis=1)
+    inputs, outputs = ([f"{name}_{what}{i}" for i in range(groups)] for what in ("in", "out"))
+    pieces.append(_slice(f"{name}_slice", source, inputs, [share.shape[1] for share in shares]))
+    for i, share in enumerate(shares):
+        share_name = name if i == 0 else f"{name}_{i}"
+        pieces.append(_gemm(share_name, inputs[i], outputs[i], share, None if i else bias))
+    return [*pieces, _plain("Eltwise", f"{name}_sum", outputs, [target], f"0={SUM}")]
 
 
 def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
     """An LSTM's step as plain layers: Gemms for its weights, and what is done to the gates.
 
-    It takes one frame a call, from the states that it is given; a longer input makes ncnn fail,
-    where it would otherwise compute something else.
+    It takes one frame a call, from the states that it is given. Of several frames it makes other
+    numbers without any error, so it is for encoders that put out one frame a segment.
 
     Args:
         layer: an LSTM in one direction with its states as inputs and outputs.
@@ -97,25 +125,17 @@ def lstm_apart(layer: Layer, blocks: list[Block]) -> list[Piece]:
     def plain(type_: str, suffix: str, inputs: Iterable[str], params: str = "") -> Piece:
         return _plain(type_, blob(suffix), list(inputs), [blob(suffix)], params)
 
-    def split(suffix: str, whole: str, parts: Iterable[str], sizes: Iterable[int]) -> Piece:
-        lengths = list(sizes)
-        listed = ",".join(map(str, [len(lengths), *lengths]))
-        return _plain("Slice", blob(suffix), [whole], list(parts), f"-23300={listed} 1=1")
-
     # ncnn's order of gates is I F O G, so the three that a sigmoid squashes are one slice. Two
     # Gemms rather than one on both inputs together: each input then has a scale of its own.
     projected = "weight_hr" in by_name
     h_apart = blob("hidden")
     pieces = [
-        # Of the shape that it has already, or an error: with several frames the gates would have
-        # several rows, the state one, and ncnn would add them.
-        plain("Reshape", "frame", [x], f"0={weight_xc.shape[1]} 1=1"),
-        _gemm(blob("xc"), blob("frame"), blob("xc"), weight_xc, by_name["bias"]),
+        _gemm(blob("xc"), x, blob("xc"), weight_xc, by_name["bias"]),
         _gemm(blob("hc"), h, blob("hc"), weight_hc, None),
         plain("BinaryOp", "gates", [blob("xc"), blob("hc")], f"0={ADD}"),
-        split("slice", blob("gates"), [blob("ifo"), blob("g")], [3 * hidden, hidden]),
+        _slice(blob("slice"), blob("gates"), [blob("ifo"), blob("g")], [3 * hidden, hidden]),
         plain("Sigmoid", "squashed", [blob("ifo")]),
-        split("slice_ifo", blob("squashed"), [blob(gate) for gate in "ifo"], [hidden] * 3),
+        _slice(blob("slice_ifo"), blob("squashed"), [blob(x) for x in "ifo"], [hidden] * 3),
         plain("TanH", "candidate", [blob("g")]),
         plain("BinaryOp", "written", [blob("i"), blob("candidate")], f"0={MULTIPLY}"),
         plain("BinaryOp", "kept", [blob("f"), c], f"0={MULTIPLY}"),
@@ -168,6 +188,12 @@ def _gemm(
     if bias is not None:
         blocks.append(Block.tagged("c", bias))
     return layer, blocks
+
+
+def _slice(name: str, source: str, targets: list[str], sizes: list[int]) -> Piece:
+    """Rows cut into shorter ones."""
+    listed = ",".join(map(str, [len(sizes), *sizes]))
+    return _plain("Slice", name, [source], targets, f"-23300={listed} 1=1")
 
 
 def _plain(type_: str, name: str, inputs: list[str], outputs: list[str], params: str) -> Piece:
