@@ -17,7 +17,7 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.export import convert, halve
 from transducer2ncnn.export.broadcasting import check_vectors
-from transducer2ncnn.formats import param, sherpa, weights
+from transducer2ncnn.formats import param, weights
 from transducer2ncnn.verification import parity, reference
 
 

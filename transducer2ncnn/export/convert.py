@@ -73,7 +73,10 @@ def _executable() -> Path:
     # Found without importing it: that would load torch, which the executable does not need.
     spec = importlib.util.find_spec("pnnx")
     if spec is None or spec.origin is None:
-        raise UserError("pnnx is not installed in this environment; see envs/export.yaml.")
+        raise UserError(
+            "pnnx is not installed in this environment. Expected what requirements.lock lists; "
+            "`make export` sets up an environment that has it."
+        )
     return Path(spec.origin).with_name("pnnx")
 
 

@@ -20,13 +20,6 @@ QUANTIZED = frozenset(name for name, known in TABLE.items() if known.int8_term)
 CALIBRATED = frozenset(name for name, known in TABLE.items() if known.observed)
 
 
-def types_of(part: str, lstm: bool) -> set[str]:
-    """The layer types that are quantized in a part of a transducer."""
-    if part == "decoder":
-        return {"Embed"}
-    return {*CALIBRATED, "LSTM"} if lstm else set(CALIBRATED)
-
-
 def weight_scales(
     param: Param,
     weights: Weights,
