@@ -17,7 +17,7 @@ WINOGRAD_MAX = 31
 #: Layers that int8 can hold, as far as ncnn's tools do.
 QUANTIZED = frozenset(name for name, known in TABLE.items() if known.int8_term)
 #: Layers whose inputs are quantized by a scale of the table.
-CALIBRATED = frozenset(name for name, known in TABLE.items() if known.observed)
+CALIBRATED = tuple(name for name, known in TABLE.items() if known.observed)
 
 
 def weight_scales(
