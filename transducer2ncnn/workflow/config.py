@@ -334,11 +334,23 @@ class Evaluation(_Strict):
 
 
 class Config(_Strict):
-    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
-    precisions: Precisions = Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2))
-    verification: Verification = Verification()
-    transcription: Transcription = Transcription()
-    evaluation: Evaluation = Evaluation()
+    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(
+        min_length=1,
+        description="the models to export, by name: letters, digits, `.`, `_` and `-`",
+    )
+    precisions: Precisions = Field(
+        Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2)),
+        description="what to store weights as; a name that is not there is not exported",
+    )
+    verification: Verification = Field(
+        Verification(), description="what every exported model is compared with PyTorch on"
+    )
+    transcription: Transcription = Field(
+        Transcription(), description="how the test wavs are transcribed"
+    )
+    evaluation: Evaluation = Field(
+        Evaluation(), description="how the models that have an `evaluation` are evaluated"
+    )
 
     def configured_precisions(self) -> list[str]:
         return [name for name in Precisions.model_fields if getattr(self.precisions, name)]
