@@ -54,7 +54,9 @@ class Fp16(_Plain):
     recipe: Literal["fp16"] = Field(
         "fp16", description="the recipe that a name of yours stands for"
     )
-    tolerance: float = Field(2e-2, gt=0, description="the same for fp16")
+    tolerance: float = Field(
+        2e-2, gt=0, description="the largest error, against PyTorch, that passes verification"
+    )
 
 
 def _stored(stored: Any) -> Any:
@@ -162,6 +164,9 @@ class Quantized(Gate):
             quantized[name] = Part(layers, keep, self.rest or part.rest, table)
         return Recipe(quantized, plain)
 
+
+#: The sections that a precision may be, by kind: how they are told apart is ``_kind``.
+KINDS: dict[str, type[Section]] = {"fp32": Fp32, "fp16": Fp16, "quantized": Quantized}
 
 Precision = Annotated[
     Annotated[Fp32, Tag("fp32")]
