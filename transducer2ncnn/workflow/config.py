@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.quantization.recipes import SHIPPED
-from transducer2ncnn.workflow.models import SOURCES, AnyModel, ExpDirModel, Model
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import KINDS, Precisions, Quantized
 from transducer2ncnn.workflow.section import Section
 
@@ -174,7 +174,7 @@ def _contradictions(config: Config) -> Iterator[str]:
             )
 
 
-def _missing_recordings(name: str, model: AnyModel, config: Config) -> Iterator[str]:
+def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str]:
     """What of the precisions that a model names takes recordings that it has not."""
     recipes = {
         precision: config.precisions[precision].to_recipe()

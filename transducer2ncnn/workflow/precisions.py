@@ -149,6 +149,7 @@ class Quantized(Gate):
     def to_recipe(self) -> Recipe:
         base = SHIPPED[self.recipe]
         options = {key: value for key in self.TABLE if (value := getattr(self, key)) is not None}
+        kept = {str(part): names for part, names in self.keep.items()}
         quantized, plain = {}, dict(base.plain)
         for name in PARTS:
             part, stored = base.quantized[name], getattr(self, name)
@@ -160,7 +161,7 @@ class Quantized(Gate):
             if isinstance(stored, dict):
                 layers |= stored
             table = Table(**vars(part.table) | options)
-            keep = tuple(self.keep.get(name, part.keep))
+            keep = tuple(kept.get(name, part.keep))
             quantized[name] = Part(layers, keep, self.rest or part.rest, table)
         return Recipe(quantized, plain)
 
