@@ -1,4 +1,4 @@
-# The folder that sherpa-ncnn runs.
+# The folder that sherpa-ncnn runs, run by it once before it is there.
 
 #: Precisions by the parts that they quantize, for the names of their files say so.
 ALIKE = {}
@@ -24,17 +24,16 @@ for rule_name, names in ALIKE.items():
             "logs/{model}/deliver-{precision}.log",
         wildcard_constraints:
             precision=one_of(names),
-        localrule: True
         conda:
             "../envs/export.yaml"
         threads: 1
         resources:
-            mem_mb=memory(400),
-            runtime=minutes(5),
+            mem_mb=memory(600, per_mb=3),
+            runtime=minutes(5, per_gb=20),
         params:
             folder=lambda wildcards, output: Path(output.tokens).parent,
             gate=max_rise,
-            code=code("deliver"),
+            code=code("deliver", "ncnn", "sherpa-ncnn", "kaldi-native-fbank"),
         message:
             "{wildcards.model}: putting together {params.folder}"
         shell:

@@ -57,6 +57,7 @@ rule verify:
         mem_mb=memory(600, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
+        stored=lambda wildcards: wildcards.precision,
         tolerance=lambda wildcards: PRECISIONS[wildcards.precision].tolerance,
         code=code("verify", "ncnn"),
     message:
@@ -68,6 +69,7 @@ rule verify:
         " --encoder {input.encoder:q}"
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
+        " --stored {params.stored}"
         " --tolerance {params.tolerance}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"

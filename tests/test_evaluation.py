@@ -29,7 +29,7 @@ from transducer2ncnn.engines.search import Decoding
 from transducer2ncnn.evaluation import decoding, heard, speed
 from transducer2ncnn.evaluation.decoding import Cache
 from transducer2ncnn.evaluation.heard import Heard
-from transducer2ncnn.export import delivery
+from transducer2ncnn.export import assembly
 from transducer2ncnn.families import model
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import audio, recordings
@@ -72,7 +72,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchTran
     export(network, folder)
     description = model.describe(golden / "pretrained.pt", "lstm")
     files = layout.ncnn_files(folder / "fp32")
-    delivery.deliver(files, description, golden / "tokens.txt", folder / "sherpa", delivery.link)
+    assembly.assemble(files, description, golden / "tokens.txt", folder / "sherpa", assembly.link)
     return folder / "sherpa", TorchTransducer(network)
 
 

@@ -125,11 +125,6 @@ LAYERS = {
         [Block.tagged("weight", normal(60)), Block.bare("bias", normal(6))],
         normal(10),
     ),
-    "ConvolutionDepthWise": (
-        "ConvolutionDepthWise l 1 1 in0 out0 0=4 1=3 5=1 6=36 7=4",
-        [Block.tagged("weight", normal(36)), Block.bare("bias", normal(4))],
-        normal(4, 7, 7),
-    ),
     "Gemm": (
         "Gemm l 1 1 in0 out0 3=1 5=1 6=1 8=6 9=10 10=4",
         [Block.tagged("b", normal(60)), Block.tagged("c", normal(6))],

@@ -33,7 +33,7 @@ def main() -> None:
         quantize.weight_scales(
             graph,
             weights.read(graph, args.network[1]),
-            types=set(quantize.INT8_TERMS),
+            types=set(quantize.QUANTIZED),
             keep=others,
             spare_headroom=part.table.spare_headroom,
         )

@@ -3,7 +3,7 @@
 | name | layers | what it is |
 | --- | --- | --- |
 | fp32, fp16 | any | weights in that; biases of convolutions and linear layers are fp32 always |
-| int8-table | those of ``INT8_TERMS`` | as ncnn2int8 stores it: every scale out of a table |
+| int8-table | those of ``QUANTIZED`` | as ncnn2int8 stores it: every scale out of a table |
 | int8 | LSTM, Embed | int8 weights, the same layer; ncnn quantizes what goes into an LSTM |
 | int8-dynamic | linear layers | a Gemm, int8 weights, its input quantized as it comes |
 | int8-grouped | linear layers | the same, in several Gemms that share its inputs out |
@@ -21,13 +21,14 @@ from typing import ClassVar
 import numpy as np
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.layers import TABLE
 from transducer2ncnn.formats.param import Layer
 from transducer2ncnn.formats.scale_table import ScaleTable
-from transducer2ncnn.formats.weights import Block
+from transducer2ncnn.formats.weights import Block, to_fp16
 from transducer2ncnn.quantization import rewrite
 from transducer2ncnn.quantization.quantize import (
     CALIBRATED,
-    INT8_TERMS,
+    QUANTIZED,
     int8_arrays,
     scales_of,
     table_keys,
@@ -94,11 +95,7 @@ class Fp16(Format):
     NAME = "fp16"
 
     def blocks(self, layer: Layer, blocks: list[Block]) -> list[Block]:
-        # Bare blocks, biases among them, stay fp32: ncnn reads them as nothing else.
-        return [
-            block if block.tag is None else Block.tagged(block.name, block.values.astype("<f2"))
-            for block in blocks
-        ]
+        return [to_fp16(layer, block) for block in blocks]
 
 
 #: Of the layers that are given no format, and of what int8 leaves of one.
@@ -109,7 +106,8 @@ class _Int8(Format):
     """Weights in int8, with scales from the weights."""
 
     def layer(self, layer: Layer) -> Layer:
-        return layer.with_param(*INT8_TERMS[layer.type]) if layer.type in INT8_TERMS else layer
+        known = TABLE.get(layer.type)
+        return layer.with_param(*known.int8_term) if known and known.int8_term else layer
 
     def blocks(self, layer: Layer, blocks: list[Block]) -> list[Block]:
         if not blocks:
@@ -136,7 +134,7 @@ class _Int8(Format):
 
 class Int8Table(_Int8):
     NAME = "int8-table"
-    TYPES = frozenset(INT8_TERMS)
+    TYPES = QUANTIZED
 
     def check(self, layer: Layer, blocks: list[Block]) -> None:
         super().check(layer, blocks)

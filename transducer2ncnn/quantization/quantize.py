@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from transducer2ncnn.formats.layers import TABLE
 from transducer2ncnn.formats.param import Layer, Param
 from transducer2ncnn.formats.scale_table import INT8_MAX, WEIGHTS
 from transducer2ncnn.formats.weights import Block, Weights
@@ -13,17 +14,10 @@ from transducer2ncnn.formats.weights import Block, Weights
 #: In place of INT8_MAX for convolutions that ncnn runs as Winograd, whose sums need the headroom.
 WINOGRAD_MAX = 31
 
-#: Key and value of the parameter that tells ncnn that a layer is int8.
-INT8_TERMS = {
-    "Convolution": (8, 2),
-    "ConvolutionDepthWise": (8, 1),
-    "InnerProduct": (8, 2),
-    "LSTM": (8, 2),
-    "Gemm": (18, 2),
-    "Embed": (18, 2),
-}
+#: Layers that int8 can hold, as far as ncnn's tools do.
+QUANTIZED = frozenset(name for name, known in TABLE.items() if known.int8_term)
 #: Layers whose inputs are quantized by a scale of the table.
-CALIBRATED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
+CALIBRATED = tuple(name for name, known in TABLE.items() if known.observed)
 
 
 def weight_scales(
@@ -37,7 +31,7 @@ def weight_scales(
 
     Args:
         param, weights: a network in fp32.
-        types: the layer types to quantize, of ``INT8_TERMS``.
+        types: the layer types to quantize, of ``QUANTIZED``.
         keep: names of layers not to quantize.
         spare_headroom: use the whole of int8 for a 3×3 convolution of stride 1 with so few
             channels that ncnn never runs it as Winograd, such as the first. The tool does not.
@@ -78,18 +72,8 @@ def scales_of(layer: Layer, blocks: list[Block], limit: int = INT8_MAX) -> list[
 
 def int8_arrays(layer: Layer, blocks: list[Block]) -> dict[str, int]:
     """The arrays of a layer that int8 can hold, and the number of scales of each."""
-    sizes = {block.name: block.values.size for block in blocks}
-    if layer.type == "LSTM":
-        return {"weight_xc": sizes["bias"], "weight_hc": sizes["bias"]}
-    if layer.type == "Gemm":
-        # A has a scale a row, B one in all.
-        rows = {"a": layer.integer(7), "b": 1}
-        return {name: count for name, count in rows.items() if name in sizes}
-    if layer.type == "Embed":
-        return {"weight": 1}
-    return {
-        "weight": layer.integer(7, 1) if layer.type == "ConvolutionDepthWise" else layer.integer(0)
-    }
+    rows = TABLE[layer.type].int8_rows(layer)
+    return {block.name: rows[block.name] for block in blocks if block.name in rows}
 
 
 def table_keys(layer: Layer, blocks: list[Block]) -> list[str]:

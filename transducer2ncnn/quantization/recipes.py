@@ -26,7 +26,7 @@ from typing import Literal
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
-from transducer2ncnn.formats.weights import LAYOUTS
+from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.quantization.layer_formats import Int8Table
 from transducer2ncnn.quantization.quantize import CALIBRATED
 
@@ -100,12 +100,12 @@ class Part:
         Raises:
             UserError: a selector, or a name to keep, fits no layer with weights.
         """
-        types = {name: type_ for name, type_ in layers if type_ in LAYOUTS}
+        types = {name: type_ for name, type_ in layers if type_ in WEIGHTED}
         if missing := [name for name in self.keep if name not in types]:
             raise UserError(f"keep: no layer with weights is called {', '.join(missing)}.")
         counts: dict[str, int] = {}
         assigned: dict[str, str] = {}
-        used = {selector for selector in self.layers if selector in LAYOUTS}
+        used = {selector for selector in self.layers if selector in WEIGHTED}
         for name, type_ in types.items():
             counts[type_] = counts.get(type_, 0) + 1
             # From what counts least to what counts most.
@@ -134,7 +134,7 @@ class Part:
 
 def type_of(selector: str) -> str | None:
     """The type of the layers that a selector fits, or None if it goes by their names."""
-    if selector in LAYOUTS:
+    if selector in WEIGHTED:
         return selector
     found = _NUMBERED.fullmatch(selector)
     return found[1] if found else None

@@ -41,7 +41,7 @@ class Verification(Section):
     """What every exported model is compared with PyTorch on."""
 
     lengths: list[Annotated[int, Field(ge=9)]] = Field(
-        [9, 10, 39, 403],
+        [9, 10, 12, 39, 403],
         min_length=1,
         description="numbers of frames (10 ms each) that the encoder is run on at once",
     )

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.base.paths import NAME
-from transducer2ncnn.formats.weights import LAYOUTS
+from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.quantization.layer_formats import FORMATS
 from transducer2ncnn.quantization.recipes import (
     SHIPPED,
@@ -80,7 +80,7 @@ def _stored(stored: Any) -> Any:
         if type_ is None and "#" in selector:
             raise ValueError(
                 f"expected a type and a number from 1 on, such as Convolution#1, the types with "
-                f"weights being {', '.join(LAYOUTS)}; found {selector!r}"
+                f"weights being {', '.join(WEIGHTED)}; found {selector!r}"
             )
         types = FORMATS[format_].TYPES
         if type_ is not None and types is not None and type_ not in types:
