@@ -30,7 +30,8 @@ def main() -> None:
     model_digest = decoding.digest([*paths, args.tokens])
     description = json.loads(args.description.read_text())
     code = code_digest(*CODE, family=description["family"])
-    cache = decoding.Cache(args.cache, model_digest, how, code)
+    settings = json.dumps(description["settings"])
+    cache = decoding.Cache(args.cache, settings, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:

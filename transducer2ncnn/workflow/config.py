@@ -22,7 +22,7 @@ from pydantic import (
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import is_inside
-from transducer2ncnn.families import registry
+from transducer2ncnn.families import registry, settings
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
 
@@ -149,6 +149,11 @@ class _Model(_Strict):
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
         "stops if it does not. They are read off the checkpoint anyway",
     )
+    settings: dict[str, int | float | str | bool] = Field(
+        {},
+        description="what no tensor tells and the checkpoint does not say: the family's settings, "
+        "such as the length of a chunk. An LSTM has none",
+    )
     precisions: list[PrecisionName] = Field(
         [],
         description="what to export it in; all of `precisions` below if left out, int8 only if "
@@ -174,6 +179,10 @@ class _Model(_Strict):
         False, description="whether only a run that asks for one of its artifacts exports it"
     )
 
+    def origin(self) -> tuple[object, ...]:
+        """What it is made from: models of the same origin share what is fetched and averaged."""
+        raise NotImplementedError
+
 
 class _LocalModel(_Model):
     """A model whose files are on this machine."""
@@ -190,6 +199,9 @@ class FileModel(_LocalModel):
 
     source: Literal["file"] = "file"
     checkpoint: File = Field(description="the icefall checkpoint")
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.checkpoint)
 
     def checkpoints(self) -> list[str]:
         return [self.checkpoint]
@@ -218,6 +230,9 @@ class ExpDirModel(_LocalModel):
             Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
         )
 
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.choice())
+
     def checkpoints(self) -> list[str]:
         return [str(path) for path in self.choice().checkpoints()]
 
@@ -240,6 +255,9 @@ class HubModel(_Model):
     test_wavs: RemotePaths = Field(
         [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
     )
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.repo_id, self.revision)
 
 
 #: Kinds of models by the value of their key `source`.
@@ -382,6 +400,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     if not configured:
         yield "precisions: empty. Expected fp32, fp16 or int8 in it, or no key `precisions`."
     for name, model in config.models.items():
+        for setting, problem in settings.problems(registry.find(model.family), model.settings):
+            yield f"models.{name}.settings.{setting}: {problem}"
         for precision in model.precisions:
             if precision not in configured:
                 yield (
