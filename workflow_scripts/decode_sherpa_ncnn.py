@@ -35,11 +35,13 @@ def main() -> None:
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        sizes = described(description).sizes
-        symbols = tokens.read(args.tokens, sizes.vocab_size)
+        architecture = described(description)
+        symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
-            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
+            decoding.fill_by_sherpa_ncnn(
+                cache, new, folder, symbols, architecture.tail_seconds, how, args.output
+            )
     decoding.write(args.output, cache, mine)
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"

@@ -16,6 +16,9 @@ from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.verification.parity import WEIGHTED, Arrays
 
+#: Single runs from random states, of a network that takes one length alone.
+NUM_RANDOM = 3
+
 #: Pairs of inputs that the decoder and the joiner are compared on.
 NUM_SAMPLES = 50
 
@@ -24,10 +27,12 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
     """PyTorch's inputs, blobs and outputs for every case, on speech-like features.
 
     Args:
-        lengths: numbers of frames of the single runs.
+        lengths: numbers of frames of the single runs, of which a network that cannot be cut
+            anywhere takes its own alone. That is run on random states besides.
         segments: number of segments of the streaming run.
     """
     architecture = model.architecture
+    lengths = architecture.lengths(lengths)
     sizes = architecture.sizes
     rng = np.random.default_rng(0)
     stream_frames = architecture.segment + (segments - 1) * architecture.hop
@@ -43,9 +48,15 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
             arrays[f"encoder/streaming/{i}/out{j}"] = output
     arrays["encoder/streaming/features"] = features[:stream_frames]
 
-    for frames in lengths:
-        case = f"encoder/{frames} frames"
-        inputs = architecture.encoder_inputs(features[:frames], states)
+    runs = {f"{frames} frames": (features[:frames], states) for frames in lengths}
+    if not architecture.any_length:
+        for i in range(NUM_RANDOM):
+            at = rng.integers(len(features) - architecture.segment + 1)
+            segment = features[at : at + architecture.segment]
+            runs[f"random states {i}"] = (segment, architecture.random_states(rng))
+    for name, (stretch, before) in runs.items():
+        case = f"encoder/{name}"
+        inputs = architecture.encoder_inputs(stretch, before)
         with _Probes(model.encoder) as probes:
             outputs = run_encoder(model, inputs)
         arrays |= {f"{case}/in{i}": a for i, a in enumerate(inputs)}
