@@ -1,6 +1,6 @@
 """What every family must hold, whatever its network: a row of ``FAMILIES`` each.
 
-The graphs are small and random, so that nothing in them is by chance 0, alike or forgotten.
+The models are small, and none of their weights is 0 or like another by chance.
 """
 
 from __future__ import annotations
@@ -42,15 +42,20 @@ def lstm_golden() -> None:
     check_computes(network, np.load(GOLDEN / "checkpoint-projection" / "expected-pretrained.npz"))
 
 
+def golden(folder: str, family: str, **settings: int) -> Callable[[], Transducer]:
+    return lambda: model.load(GOLDEN / folder / "pretrained.pt", family, settings=settings)
+
+
 @dataclass(frozen=True)
 class Row:
     """A family under test.
 
     Attributes:
-        small: makes a model of it, small and with random weights.
+        small: makes a small model of it.
         memory: segments that an output frame sees at most; more are streamed. None if what it
             sees has no end.
-        golden: checks a model of it against what the recipe's own code computed.
+        golden: checks a model of it against what the recipe's own code computed; None where a
+            test of the family's own does so, or there is no recipe.
     """
 
     small: Callable[[], Transducer]
@@ -59,8 +64,23 @@ class Row:
 
 
 FAMILIES = {
+    "conv_emformer": Row(
+        golden(
+            "conv-emformer",
+            "conv_emformer",
+            nhead=4,
+            chunk_length=32,
+            left_context_length=48,
+            right_context_length=8,
+            memory_size=4,
+        ),
+        memory=5,
+    ),
     "lstm": Row(random_lstm, memory=None, golden=lstm_golden),
     "toy": Row(random_toy, memory=None),
+    "zipformer": Row(
+        golden("zipformer", "zipformer", decode_chunk_len=32, num_left_chunks=4), memory=None
+    ),
 }
 
 
@@ -170,9 +190,9 @@ def test_a_model_survives_the_way_through_its_files(made: Made, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", [name for name, row in FAMILIES.items() if row.golden])
 def test_it_computes_what_the_recipes_own_code_did(name: str) -> None:
-    golden = FAMILIES[name].golden
-    assert golden is not None
-    golden()
+    check = FAMILIES[name].golden
+    assert check is not None
+    check()
 
 
 def test_ncnn_computes_it_segment_after_segment(made: Made) -> None:
