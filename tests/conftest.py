@@ -76,7 +76,13 @@ def random_toy(**sizes: int) -> Transducer:
 
 
 #: Files whose tests take minutes, the longest first. Begun last, one would leave a core waiting.
-LONG = ("test_slurm.py", "test_workflow.py", "test_storage.py", "test_sources.py")
+LONG = (
+    "test_slurm.py",
+    "test_workflow.py",
+    "test_storage.py",
+    "test_sources.py",
+    "test_new_family.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
