@@ -32,7 +32,7 @@ from transducer2ncnn.formats.sherpa import NEVER_EMITTED
 from transducer2ncnn.quantization import observing
 from transducer2ncnn.quantization.statistics import Histogram, Observed
 from transducer2ncnn.speech.features import fbank
-from transducer2ncnn.verification import parity, reference
+from transducer2ncnn.verification import parity, proof, reference
 
 TOLERANCE = 1e-4
 
@@ -209,6 +209,7 @@ def test_ncnn_computes_it_segment_after_segment(made: Made) -> None:
         made.folder / "reference.npz",
         made.network.architecture,
         layout.ncnn_files(made.folder / "fp32"),
+        "fp32",
         TOLERANCE,
     )
     assert found["encoder"]["max_error"] < TOLERANCE / 10
@@ -224,11 +225,12 @@ def test_a_state_of_another_shape_is_refused(made: Made, monkeypatch: pytest.Mon
     arrays = reference.make(made.network, [9], 2)
     reference.save(made.folder / "short.npz", arrays)
     message = rf"state {last.name} comes back as blob 'out\d+' in the shape .* takes \(\d+,\) alone"
-    with pytest.raises(parity.Mismatch, match=message):
+    with pytest.raises(proof.Mismatch, match=message):
         parity.compare(
             made.folder / "short.npz",
             architecture,
             layout.ncnn_files(made.folder / "fp32"),
+            "fp32",
             TOLERANCE,
         )
 

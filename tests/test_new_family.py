@@ -32,8 +32,8 @@ TARGETS = (
     "results/toy",
     "results/toy/ncnn/int8/encoder-scale-table.txt",
     "results/toy/ncnn/int8/joiner-scale-table.txt",
-    "results/longer/verification/fp32.json",
-    "results/longer/transcripts/fp32.tsv",
+    "results/toy-longer/verification/fp32.json",
+    "results/toy-longer/transcripts/fp32.tsv",
 )
 
 
@@ -72,7 +72,7 @@ class NewFamily(Workflow):
                     "calibration_wavs": "wavs",
                     "evaluation": "said.tsv",
                 },
-                "longer": common | {"precisions": ["fp32"], "settings": {"left_chunks": 3}},
+                "toy-longer": common | {"precisions": ["fp32"], "settings": {"left_chunks": 3}},
             },
             "precisions": {
                 "fp32": {"tolerance": 1e-4},
@@ -96,10 +96,10 @@ def read(workflow: NewFamily, path: str) -> Any:
 
 
 def test_settings_are_settled_said_and_written_down(finished: NewFamily) -> None:
-    made = {name: read(finished, f"{name}/model.json") for name in ("toy", "longer")}
+    made = {name: read(finished, f"{name}/model.json") for name in ("toy", "toy-longer")}
     assert made["toy"]["settings"] == {"chunk_length": 16, "left_chunks": 2}
-    assert made["longer"]["settings"] == {"chunk_length": 16, "left_chunks": 3}
-    assert made["longer"]["settings_from"] == {
+    assert made["toy-longer"]["settings"] == {"chunk_length": 16, "left_chunks": 3}
+    assert made["toy-longer"]["settings_from"] == {
         "chunk_length": "decode_chunk_len in the checkpoint",
         "left_chunks": "the configuration",
     }
@@ -117,13 +117,13 @@ def test_settings_are_settled_said_and_written_down(finished: NewFamily) -> None
 
 def test_the_average_is_shared(finished: NewFamily) -> None:
     assert finished.said.count("averaging exp/epoch-1.pt exp/epoch-2.pt") == 1
-    assert not (finished.work / "results/longer/averaged.pt").exists()
-    assert "settings" not in read(finished, "longer/model.json")["sizes"]
+    assert not (finished.work / "results/toy-longer/averaged.pt").exists()
+    assert "settings" not in read(finished, "toy-longer/model.json")["sizes"]
 
 
 def test_its_graph_is_its_own_in_each(finished: NewFamily) -> None:
     """The caches of the one are longer than the other's, and sherpa-ncnn is told."""
-    for name, left in (("toy", 2), ("longer", 3)):
+    for name, left in (("toy", 2), ("toy-longer", 3)):
         errors = read(finished, f"{name}/verification/fp32.json")["parts"]["encoder"]
         assert errors["max_error"] < 1e-5
         assert set(errors["max_error_by_run"]) == {
@@ -140,7 +140,7 @@ def test_its_graph_is_its_own_in_each(finished: NewFamily) -> None:
 
 
 def test_sherpa_ncnn_plain_ncnn_and_pytorch_recognise_the_same(finished: NewFamily) -> None:
-    for name in ("toy", "longer"):
+    for name in ("toy", "toy-longer"):
         table = finished.work / f"results/{name}/transcripts/fp32.tsv"
         rows = list(csv.DictReader(table.open(), delimiter="\t"))
         assert {row["agree"] for row in rows} == {"yes"}
@@ -186,12 +186,12 @@ def test_only_its_own_files_make_it_stale(finished: NewFamily) -> None:
 
 def test_another_setting_makes_one_model_stale(finished: NewFamily) -> None:
     config = finished.config()
-    config["models"]["longer"]["settings"] = {"left_chunks": 4}
+    config["models"]["toy-longer"]["settings"] = {"left_chunks": 4}
     planned = finished.planned(config, *TARGETS)
-    assert "longer: tracing the encoder" in planned
-    assert all(message.startswith("longer: ") for message in planned)
+    assert "toy-longer: tracing the encoder" in planned
+    assert all(message.startswith("toy-longer: ") for message in planned)
 
 
 def test_what_the_family_says_of_itself_is_what_was_made(finished: NewFamily) -> None:
-    architecture = described(read(finished, "longer/model.json"))
+    architecture = described(read(finished, "toy-longer/model.json"))
     assert [state.shape for state in architecture.states()][2] == (2, 24, 12)
