@@ -69,7 +69,6 @@ rule observe:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         shard=lambda wildcards: wildcards.shard,
         shards=lambda wildcards: wildcards.shards,
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
@@ -78,7 +77,7 @@ rule observe:
     shell:
         "python -m workflow_scripts.observe"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --recordings {input.recordings:q}"
         " --shard {params.shard}"
         " --shards {params.shards}"

@@ -509,7 +509,7 @@ def check_sherpa(
         delivery.deliver(
             exports[name], described | {"family": FAMILY.name}, FOLDER / "tokens.txt", folder / name
         )
-    folders = [str(folder / name) for name in models]
+    folders = [(str(folder / name), of(model).tail_seconds) for name, model in models.items()]
     by_sherpa = isolated.call(hearing.tokens, folders, recordings, decoding)
     for name, found in zip(models, by_sherpa, strict=True):
         plain = NcnnAsSherpa(exports[name], models[name].architecture)

@@ -470,10 +470,10 @@ def deliver(files: layout.Files, a: ZipformerArchitecture, tokens: Path, folder:
 
 
 def by_sherpa(
-    folder: str, samples: Sequence[np.ndarray], decoding: Decoding
+    folder: str, samples: Sequence[np.ndarray], tail_seconds: float, decoding: Decoding
 ) -> list[tuple[list[int], str]]:
     loaded = recognizer.load(folder, threads=1, decoding=decoding)
-    return [recognizer.decode(loaded, x) for x in samples]
+    return [recognizer.decode(loaded, x, tail_seconds) for x in samples]
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, BEAM], ids=["greedy", "beam"])
@@ -484,7 +484,7 @@ def test_sherpa_ncnn_runs_it(
     files, a = exported(name), golden(name).architecture
     samples = list(recordings().values())
     deliver(files, a, GOLDEN / CASES[name].folder / "tokens.txt", tmp_path / "sherpa")
-    found = isolated.call(by_sherpa, str(tmp_path / "sherpa"), samples, decoding)
+    found = isolated.call(by_sherpa, str(tmp_path / "sherpa"), samples, a.tail_seconds, decoding)
     plain = NcnnAsSherpa(files, a)
     assert [tokens for tokens, _ in found] == [search.decode(plain, x, decoding) for x in samples]
     assert sum(len(tokens) for tokens, _ in found) > 10

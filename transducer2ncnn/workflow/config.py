@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import NAME
+from transducer2ncnn.families import registry, settings
 from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import KINDS, Precisions, Quantized
@@ -160,6 +161,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         found = ", ".join(f"{key} is {value}" for key, value in shards.items())
         yield f"calibration.shards: expected one number for all; found: {found}."
     for name, model in config.models.items():
+        for setting, problem in settings.problems(registry.find(model.family), model.settings):
+            yield f"models.{name}.settings.{setting}: {problem}"
         for precision in model.precisions:
             if precision not in configured:
                 yield (

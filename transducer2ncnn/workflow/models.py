@@ -122,6 +122,11 @@ class AnyModel(Section):
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
         "stops if it does not. They are read off the checkpoint anyway",
     )
+    settings: dict[str, int | float | str | bool] = Field(
+        {},
+        description="what no tensor tells and the checkpoint does not say: the family's settings, "
+        "such as the length of a chunk. An LSTM has none",
+    )
     precisions: list[str] = Field(
         [],
         description="what to export it in; all of `precisions` below if left out, int8 only if "
@@ -147,6 +152,10 @@ class AnyModel(Section):
         False, description="whether only a run that asks for one of its artifacts exports it"
     )
 
+    def origin(self) -> tuple[object, ...]:
+        """What it is made from: models of the same origin share what is fetched and averaged."""
+        raise NotImplementedError
+
 
 class _LocalModel(AnyModel):
     """A model whose files are on this machine."""
@@ -163,6 +172,9 @@ class FileModel(_LocalModel):
 
     source: Literal["file"] = Field("file", description=SOURCE)
     checkpoint: File = Field(description="the icefall checkpoint")
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.checkpoint)
 
     def checkpoints(self) -> list[str]:
         return [self.checkpoint]
@@ -191,6 +203,9 @@ class ExpDirModel(_LocalModel):
             Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
         )
 
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.choice())
+
     def checkpoints(self) -> list[str]:
         return [str(path) for path in self.choice().checkpoints()]
 
@@ -213,6 +228,9 @@ class HubModel(AnyModel):
     test_wavs: RemotePaths = Field(
         [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
     )
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.repo_id, self.revision)
 
 
 #: Kinds of models by the value of their key `source`.
