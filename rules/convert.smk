@@ -5,7 +5,7 @@ rule convert:
     input:
         traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
     output:
-        **dict(zip(("param", "bin"), plain("{part}", "fp32"))),
+        **dict(zip(("param", "bin"), stored("{part}", "fp32"))),
     log:
         "logs/{model}/convert-{part}.log",
     cache: CACHING
@@ -30,9 +30,9 @@ rule convert:
 
 rule halve:
     input:
-        plain("{part}", "fp32"),
+        stored("{part}", "fp32"),
     output:
-        **dict(zip(("param", "bin"), plain("{part}", "fp16"))),
+        **dict(zip(("param", "bin"), stored("{part}", "fp16"))),
     log:
         "logs/{model}/halve-{part}.log",
     cache: CACHING

@@ -36,11 +36,9 @@ rule make_reference:
 
 rule verify:
     input:
+        **{part: network(part) for part in PARTS},
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
-        encoder=plain("encoder"),
-        decoder=plain("decoder"),
-        joiner=plain("joiner"),
     output:
         report(
             "results/{model}/verification/{precision}.json",
@@ -50,6 +48,8 @@ rule verify:
         ),
     log:
         "logs/{model}/verify-{precision}.log",
+    wildcard_constraints:
+        precision=one_of(PRECISIONS.keys() - QUANTIZED),
     conda:
         "../envs/export.yaml"
     threads: 1
@@ -58,7 +58,7 @@ rule verify:
         runtime=minutes(5, per_gb=20),
     params:
         stored=lambda wildcards: wildcards.precision,
-        tolerance=lambda wildcards: getattr(CONFIG.precisions, wildcards.precision).tolerance,
+        tolerance=lambda wildcards: PRECISIONS[wildcards.precision].tolerance,
         code=code("verify", "ncnn"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} in ncnn with PyTorch"

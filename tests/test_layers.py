@@ -53,7 +53,7 @@ def test_the_table_is_what_the_bundled_ncnn_can_create() -> None:
 def test_what_is_observed_in_pytorch_is_what_ncnn_quantizes_with_a_fixed_scale() -> None:
     assert set(TIME_AXIS) == set(OBSERVED)
     types = {type_ for types in OBSERVED.values() for type_ in types}
-    assert types == CALIBRATED == {"Convolution", "InnerProduct"}
+    assert types == set(CALIBRATED) == {"Convolution", "InnerProduct"}
 
 
 @pytest.mark.parametrize("type_", ["Clip", "Swish", "RMSNorm", "ConvolutionDepthWise", "LayerNorm"])

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from transducer2ncnn.base import errors
-from transducer2ncnn.evaluation import decoding
+from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import tokens
@@ -39,7 +39,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
             decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
-    decoding.write(args.output, cache, mine)
+    heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
     )

@@ -32,7 +32,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
     Raises:
         UserError: pnnx failed or left a file out, and the message shows the end of its log; or
             what it wrote is cut off; or it made layers that sherpa-ncnn cannot create; or the
-            graph has ncnn guess an axis (``broadcasting``).
+            graph makes ncnn guess an axis (``broadcasting``).
     """
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
@@ -73,7 +73,10 @@ def _executable() -> Path:
     # Found without importing it: that would load torch, which the executable does not need.
     spec = importlib.util.find_spec("pnnx")
     if spec is None or spec.origin is None:
-        raise UserError("pnnx is not installed in this environment; see envs/export.yaml.")
+        raise UserError(
+            "pnnx is not installed in this environment. Expected what requirements.lock lists; "
+            "`make export` sets up an environment that has it."
+        )
     return Path(spec.origin).with_name("pnnx")
 
 

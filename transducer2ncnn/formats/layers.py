@@ -213,4 +213,4 @@ BY_MODULE = _by_module(TABLE)
 OBSERVED = _by_module(name for name, known in TABLE.items() if known.observed)
 
 #: The layers that stand for a module of PyTorch's: the same in number and order on both sides.
-WEIGHTED = frozenset(name for name, known in TABLE.items() if known.modules)
+WEIGHTED = tuple(name for name, known in TABLE.items() if known.modules)
