@@ -240,7 +240,7 @@ def test_a_state_of_another_shape_is_refused(made: Made, monkeypatch: pytest.Mon
 
 def test_sherpa_ncnn_finds_the_tokens_that_plain_ncnn_finds(made: Made) -> None:
     architecture = made.network.architecture
-    symbols = [f"▁{i}" for i in range(architecture.sizes.vocab_size)]
+    symbols = ["<blk>", *(f"▁{i}" for i in range(1, architecture.sizes.vocab_size))]
     (made.folder / "tokens.txt").write_text("".join(f"{s} {i}\n" for i, s in enumerate(symbols)))
     files = layout.ncnn_files(made.folder / "fp32")
     folder = made.folder / "sherpa-ncnn"
