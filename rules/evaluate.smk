@@ -7,11 +7,6 @@ if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
 
 
-def cache_of(wildcards):
-    """The folder of what a system decoded before; always on this machine."""
-    return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
-
-
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),

@@ -4,6 +4,7 @@ import math
 import urllib.parse
 
 from transducer2ncnn.speech import manifests
+from transducer2ncnn.workflow.models import is_address
 
 
 @functools.cache
@@ -34,7 +35,7 @@ def on_hub(name, key):
 def placed(path):
     """A path of the configuration: in a storage if it is an address there, or else on this
     machine, wherever results go."""
-    return storage(path) if configuration.is_address(path) else local(path)
+    return storage(path) if is_address(path) else local(path)
 
 
 #: By origin, the first model that has it: what is fetched or averaged is in its results, for all.

@@ -86,31 +86,6 @@ rule observe:
         " 2>&1 | tee {log:q}"
 
 
-@told
-def recipe(wildcards):
-    """How a part is quantized, by the precision's recipe."""
-    precision, part = wildcards.precision, wildcards.part
-    how = RECIPES[precision].quantized_parts.get(part)
-    if how is None:
-        raise UserError(
-            f"precisions.{precision}: its {part} is not quantized. It is what is in "
-            f"results/{wildcards.model}/ncnn/{parts_of(precision)[part]}."
-        )
-    return how
-
-
-def observed(wildcards):
-    """What was observed of the calibration recordings, in all shards."""
-    calibration_wavs(wildcards)  # or else an error that says that there are none
-    shards = CONFIG.calibration_shards()
-    return expand(
-        "results/{model}/calibration/{shard}-of-{shards}.npz",
-        model=wildcards.model,
-        shard=range(1, shards + 1),
-        shards=shards,
-    )
-
-
 rule make_scale_table:
     input:
         network=stored("{part}", "fp32"),
@@ -226,17 +201,6 @@ rule verify_int8:
         " --min-agreement {params.min_agreement}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
-
-
-def quantized_files(wildcards, part):
-    """The quantized files of a part, with its table if it has one."""
-    how = RECIPES[wildcards.precision].quantized_parts.get(part)
-    if how is None:
-        return []
-    files = stored(part, wildcards.precision)
-    if how.has_table:
-        files.append(scale_table(part, wildcards.precision))
-    return expand(files, model=wildcards.model)
 
 
 rule measure_layers:

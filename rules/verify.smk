@@ -56,7 +56,7 @@ rule verify:
         mem_mb=memory(600, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        stored=lambda wildcards: wildcards.precision,
+        stored=lambda wildcards: PRECISIONS[wildcards.precision].recipe,
         tolerance=lambda wildcards: PRECISIONS[wildcards.precision].tolerance,
         code=code("verify", "ncnn"),
     message:

@@ -288,8 +288,8 @@ def compare_words(reference: str, heard: str) -> list[tuple[str, str]]:
     of the reference."""
     said, words = reference.split(), heard.split()
     # In the evaluation, case makes no difference either.
-    folded = ([word.casefold() for word in side] for side in (said, words))
-    matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
+    a, b = ([word.casefold() for word in side] for side in (said, words))
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
     runs = []
     for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":

@@ -83,9 +83,14 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
         arrays[f"joiner/sample {i}/in1"] = decoder_out.numpy()[0, 0]
         arrays |= {f"joiner/sample {i}/{key}": a for key, a in probes.arrays.items()}
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
+    return arrays | digest_weights(model)
 
+
+def digest_weights(model: Transducer) -> Arrays:
+    """What the weights of each part are to be, for ``proof``."""
+    arrays: Arrays = {}
     for part in PARTS:
-        expected = digests.make(getattr(model, part), _run_once(model, part))
+        expected = digests.make(model.part(part), _run_once(model, part))
         arrays |= proof.to_arrays(part, expected)
     return arrays
 
