@@ -72,13 +72,13 @@ class NcnnTransducer:
         self._encoder, self._decoder, self._joiner = (
             Network(*files[part], threads) for part in PARTS
         )
-        num_states = len(family.initial_states(sizes))
-        first = family.FIRST_STATE
-        self._encoder_outputs = ["out0", *(f"out{first + i}" for i in range(num_states))]
+        num_states, first = len(family.initial_states(sizes)), family.FIRST_STATE
+        #: The encoder's inputs that are states, by the outputs that hold them after a segment.
+        self.carried = {f"out{i}": f"in{i}" for i in range(first, first + num_states)}
 
     def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         blobs = {f"in{i}": array for i, array in enumerate(inputs)}
-        frames, *states = self._encoder.run(blobs, self._encoder_outputs)
+        frames, *states = self._encoder.run(blobs, ["out0", *self.carried])
         return frames, states
 
     def decode(self, context: list[int]) -> np.ndarray:
