@@ -31,10 +31,19 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import scoring
-from transducer2ncnn.families import FAMILIES, described, model
+from transducer2ncnn.families import model
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, tokens, weights
 from transducer2ncnn.formats.weights import Block
-from transducer2ncnn.quantization import agreement, calibration, gate, layerwise, ranges
+from transducer2ncnn.quantization import (
+    agreement,
+    gate,
+    layerwise,
+    observing,
+    pairing,
+    ranges,
+    thresholds,
+)
 from transducer2ncnn.speech import audio, recordings
 from transducer2ncnn.workflow.config import Int8
 
@@ -115,15 +124,15 @@ def calibrated(
     Raises:
         UserError: it cannot be.
     """
-    network, sizes = model.load(checkpoint, "lstm")
+    network = model.load(checkpoint, "lstm")
     batch = [(f"recording {i}", [samples]) for i, samples in enumerate(wavs)]
-    observed = calibration.observe(network, FAMILIES["lstm"], sizes, [batch])
+    observed = observing.observe(network, [batch])
     changes = {}
-    for part in calibration.PARTS:
+    for part in observing.PARTS:
         graph_file = files[part][0]
-        by_name = calibration.by_ncnn_name(param.read(graph_file), observed[part], graph_file)
+        by_name = pairing.by_ncnn_name(param.read(graph_file), observed[part], graph_file)
         for layer, histogram in by_name.items():
-            scale = np.array([calibration.input_scale(histogram).scale], np.float32)
+            scale = np.array([thresholds.input_scale(histogram).scale], np.float32)
             changes[part, layer] = _put("input_scale", scale)
     return Plant("all", f"calibrated on {what}", changes)
 
@@ -223,7 +232,7 @@ def word_error_rate(
     heard: Mapping[str, np.ndarray],
 ) -> float:
     """Of a free-running, streamed greedy search."""
-    transducer = NcnnTransducer(files, *described(description))
+    transducer = NcnnTransducer(files, described(description))
     texts = [tokens.to_text(search.decode(transducer, heard[name]), symbols) for name in said]
     return scoring.word_error_rate(scoring.word_errors(list(said.values()), texts))["rate"]
 
@@ -299,9 +308,7 @@ def main() -> None:
     if args.manifest:
         manifests["manifest"] = args.manifest
     defaults = Int8()
-    limits = gate.Limits(
-        defaults.min_agreement, defaults.max_token_edits, defaults.require_speech
-    )
+    limits = gate.Limits(defaults.min_agreement, defaults.max_token_edits, defaults.require_speech)
     # Not this file's own function: as a script, it is of no module that another process finds.
     from benchmarks import planted_int8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from transducer2ncnn.base import errors, files, isolated
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import calibration, layerwise
+from transducer2ncnn.quantization import layerwise, pairing, statistics
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -32,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
 
     int8 = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
-    observed = calibration.load(args.observed)
+    observed = statistics.load(args.observed)
     description = json.loads(args.description.read_text())
     recordings = [audio.read(wav) for wav in args.wavs]
     try:
@@ -52,7 +52,7 @@ def main() -> None:
         graph, table = param.read(graph_file), scale_table.read(table_file)
         names = layerwise.pytorch_names(args.reference, part, graph)
         histograms = (
-            calibration.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
+            pairing.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
             histogram = histograms.get(layer.name)

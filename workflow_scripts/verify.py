@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.verification import parity
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -18,12 +19,12 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    family = json.loads(Path(args.description).read_text())["family"]
+    architecture = described(json.loads(Path(args.description).read_text()))
     folder = args.encoder[0].parent
     try:
         # ncnn can crash on files that are wrong enough.
         found = isolated.call(
-            parity.compare, args.reference, family, ncnn_files(args), args.tolerance
+            parity.compare, args.reference, architecture, ncnn_files(args), args.tolerance
         )
     except isolated.IsolatedError as e:
         raise errors.UserError(f"{folder}: ncnn cannot run these files: {e}") from None

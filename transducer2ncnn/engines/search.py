@@ -6,13 +6,13 @@ with the decoder's output for the tokens before, and at most one token comes out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from transducer2ncnn.families import Family
+from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 
@@ -23,13 +23,12 @@ TAIL_SILENCE = 0.5
 class Transducer(Protocol):
     """A model's three networks; arrays are float32, in ncnn's shapes (no batch axis)."""
 
-    family: Family
-    sizes: Any
+    architecture: Architecture[Any, Any]
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """``family.encoder_inputs`` → (T', encoder_dim) frames, and the states to carry over."""
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """``architecture.encoder_inputs`` → (T', encoder_dim) frames, and the next states."""
 
-    def decode(self, context: list[int]) -> np.ndarray:
+    def decode(self, context: Sequence[int]) -> np.ndarray:
         """The last ``context_size`` token ids → (decoder_dim,)."""
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
@@ -76,18 +75,18 @@ class Step:
 
 
 def segments(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """The features that the encoder is given at a time, (SEGMENT, feature_dim) each.
+    """The features that the encoder is given at a time, (segment, feature_dim) each.
 
     Args:
         samples: a recording, (n,) float32 in [−1, 1] at 16 kHz, without the silence behind it.
     """
-    family = transducer.family
+    architecture = transducer.architecture
     silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)
-    features = fbank(np.concatenate([samples, silence]), transducer.sizes.feature_dim)
+    features = fbank(np.concatenate([samples, silence]), architecture.sizes.feature_dim)
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.
-    for start in range(0, len(features) - family.SEGMENT, family.HOP):
-        yield features[start : start + family.SEGMENT]
+    for start in range(0, len(features) - architecture.segment, architecture.hop):
+        yield features[start : start + architecture.segment]
 
 
 def stream(
@@ -95,10 +94,10 @@ def stream(
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """The encoder's run over a recording: each segment's inputs, and the (T', encoder_dim) frames
     that come out. The states are carried from one segment to the next."""
-    family = transducer.family
-    states = family.initial_states(transducer.sizes)
+    architecture = transducer.architecture
+    states = architecture.initial_states()
     for segment in segments(transducer, samples):
-        inputs = family.encoder_inputs(segment, states)
+        inputs = architecture.encoder_inputs(segment, states)
         frames, states = transducer.encode(inputs)
         yield inputs, frames
 
@@ -111,7 +110,7 @@ def encoded(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]
 
 def greedy(transducer: Transducer, frames: Iterable[np.ndarray]) -> Iterator[Step]:
     """The path that takes the best token of each of the encoder's output frames."""
-    context = (BLANK,) * transducer.sizes.context_size
+    context = (BLANK,) * transducer.architecture.sizes.context_size
     decoder_out = transducer.decode(list(context))
     for frame in frames:
         step = Step(context, frame, decoder_out, transducer.join(frame, decoder_out))
@@ -134,7 +133,7 @@ def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GRE
     paths = _BeamPaths(transducer, decoding.num_active_paths)
     for frame in frames:
         paths.advance(frame)
-    return paths.best()[transducer.sizes.context_size :]
+    return paths.best()[transducer.architecture.sizes.context_size :]
 
 
 class _BeamPaths:
@@ -148,7 +147,7 @@ class _BeamPaths:
     def __init__(self, transducer: Transducer, num_active_paths: int) -> None:
         self._transducer = transducer
         self._num_active_paths = num_active_paths
-        self._log_probs = {(BLANK,) * transducer.sizes.context_size: 0.0}
+        self._log_probs = {(BLANK,) * transducer.architecture.sizes.context_size: 0.0}
         self._decoder_outs: dict[tuple[int, ...], np.ndarray] = {}
 
     def advance(self, frame: np.ndarray) -> None:
@@ -172,7 +171,7 @@ class _BeamPaths:
         return self._log_probs[path] / len(path)
 
     def _decoder_out(self, path: tuple[int, ...]) -> np.ndarray:
-        context = path[-self._transducer.sizes.context_size :]
+        context = path[-self._transducer.architecture.sizes.context_size :]
         if context not in self._decoder_outs:
             self._decoder_outs[context] = self._transducer.decode(list(context))
         return self._decoder_outs[context]

@@ -22,7 +22,7 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats.sherpa import NEVER_EMITTED
 from transducer2ncnn.quantization.noise import Noise
 from transducer2ncnn.speech.features import SAMPLE_RATE
@@ -60,8 +60,8 @@ class Reference:
     def __init__(
         self, files: Files, description: dict[str, Any], recordings: Mapping[str, np.ndarray]
     ) -> None:
-        self._model = described(description)
-        self._transducer = NcnnTransducer(files, *self._model)
+        self._architecture = described(description)
+        self._transducer = NcnnTransducer(files, self._architecture)
         self._recordings: list[_Recording] = []
         left = SECONDS * SAMPLE_RATE
         for name, recorded in recordings.items():
@@ -85,7 +85,7 @@ class Reference:
             NotFiniteError: naming part, recording and frame.
             UserError: ncnn cannot run the files.
         """
-        reference, other = self._transducer, NcnnTransducer(files, *self._model)
+        reference, other = self._transducer, NcnnTransducer(files, self._architecture)
         found = {name: _Difference() for name in (*PARTS, "all")}
         encoder_out = Noise()
         texts: list[tuple[list[int], list[int]]] = []

@@ -23,20 +23,24 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
 from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.weights import INT8_TAG, Block
-from transducer2ncnn.quantization.calibration import Histogram
 from transducer2ncnn.quantization.noise import Noise
 from transducer2ncnn.quantization.runs import Blobs, graph_inputs
+from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.quantization.thresholds import coarse
 from transducer2ncnn.speech.features import SAMPLE_RATE
 from transducer2ncnn.verification.parity import NCNN_WEIGHTED
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60
+
+#: Inputs with their shapes, by the output of the run before that goes into them.
+Carried = Mapping[str, tuple[str, tuple[int, ...]]]
 
 #: Bins of a histogram that is to be looked at.
 BINS = 64
@@ -69,14 +73,16 @@ def errors(
     Raises:
         UserError: ncnn cannot run the files, or a layer's output is not finite.
     """
-    transducer = NcnnTransducer(fp32, *described(description))
+    architecture = described(description)
+    transducer = NcnnTransducer(fp32, architecture)
     runs, left = [], SECONDS * SAMPLE_RATE
     for samples in recordings:
         samples = samples[:left]
         left -= len(samples)
         if len(samples):
             runs.append(graph_inputs(transducer, samples))
-    carried = {"encoder": transducer.carried}
+    states = enumerate(architecture.states(), start=architecture.first_state)
+    carried = {"encoder": {f"out{i}": (f"in{i}", state.shape) for i, state in states}}
     return {
         "recordings": len(runs),
         "seconds": SECONDS - left / SAMPLE_RATE,
@@ -91,7 +97,7 @@ def part_errors(
     fp32: tuple[Path, Path],
     int8: tuple[Path, Path],
     runs: Iterable[Iterable[Blobs]],
-    carried: Mapping[str, str] | None = None,
+    carried: Carried | None = None,
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """The error of each quantized layer's output, "alone" and "accumulated", by layer name.
 
@@ -102,8 +108,8 @@ def part_errors(
     Args:
         fp32, int8: param and bin of one graph.
         runs: the graph's inputs in fp32, by recording, run by run.
-        carried: the inputs that are outputs of the run before, by those: the int8 network is
-            given its own, except at the start of a recording.
+        carried: of outputs that the next run is given, which input they are there, in which
+            shape. The int8 network is given its own, except at the start of a recording.
 
     Raises:
         UserError: naming a layer whose output is not finite.
@@ -125,7 +131,12 @@ def part_errors(
             for inputs in recording:
                 expected = dict(zip(names, reference.run(inputs, names), strict=True))
                 results = whole.run(inputs | own, [*outputs, *carried])
-                own = dict(zip(carried.values(), results[len(outputs) :], strict=True))
+                own = {
+                    name: state.reshape(shape)
+                    for (name, shape), state in zip(
+                        carried.values(), results[len(outputs) :], strict=True
+                    )
+                }
                 for (layer, _), piled_up in zip(layers, results, strict=False):
                     output = layer.outputs[0]
                     own_inputs = {name: expected[name] for name in layer.inputs}
@@ -198,7 +209,7 @@ def figures(
 
 def _input_figures(histogram: Histogram, scale: float) -> dict[str, Any]:
     threshold = INT8_MAX / scale
-    counts = histogram.coarse()
+    counts = coarse(histogram)
     edges = np.linspace(0, histogram.absmax, len(counts) + 1)
     below = np.interp(threshold, edges, np.concatenate([[0], np.cumsum(counts)]))
     return {

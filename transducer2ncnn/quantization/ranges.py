@@ -17,7 +17,7 @@ import numpy as np
 
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
 from transducer2ncnn.formats.scale_table import INT8_MAX
@@ -79,7 +79,7 @@ def measure(
     Raises:
         UserError: ncnn cannot run the files.
     """
-    transducer = NcnnTransducer(fp32, *described(description))
+    transducer = NcnnTransducer(fp32, described(description))
     scales = {part: input_scales(*pair) for part, pair in int8.items()}
     networks = {part: Network(*fp32[part]) for part, of_part in scales.items() if of_part}
     found = {
