@@ -42,6 +42,7 @@ from transducer2ncnn.quantization import (
     observing,
     pairing,
     ranges,
+    rounding,
     thresholds,
 )
 from transducer2ncnn.speech import audio, recordings
@@ -219,8 +220,12 @@ class Gate:
             found = self._reference.compare(files)
         except agreement.NotFiniteError:
             return Result(plant, ["not finite"], None)
-        scales = ranges.measure(self._fp32, files, self._description, self._heard.values())
-        reasons = gate.refusals(found, scales, self._limits, "int8")
+        examined = gate.Examined(
+            found,
+            ranges.measure(self._fp32, files, self._description, self._heard.values()),
+            list(rounding.wrong_arrays(self._fp32, files)),
+        )
+        reasons = gate.refusals(examined, self._limits, "int8")
         return Result(plant, [name for name, _ in reasons], found)
 
 

@@ -42,7 +42,8 @@ rule measure_recordings:
         "python -m workflow_scripts.measure_recordings"
         " --recordings {input.recordings:q}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+        # Its warnings and what it found.
+        " > {log:q} 2>&1 && sed -n '/^warning: /p; $p' {log:q}"
 
 
 rule observe:
@@ -157,6 +158,15 @@ rule quantize:
 
 # What the int8 folder is made of, which is for the configuration to say.
 int8_parts = {part: plain(part, stored) for part, stored in parts_of("int8").items()}
+# The parts that are quantized, likewise.
+quantized_parts = [part for part, stored in parts_of("int8").items() if stored == "int8"]
+
+
+def limits_of_int8():
+    """What the script that verifies int8 is told of its limits."""
+    int8 = CONFIG.precisions.int8
+    speech = " --require-speech" if int8.require_speech else ""
+    return f"--min-agreement {int8.min_agreement} --max-token-edits {int8.max_token_edits}{speech}"
 
 
 rule verify_int8:
@@ -165,6 +175,11 @@ rule verify_int8:
         **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
+        calibration=(
+            "results/{model}/calibration/recordings.tsv"
+            if {"encoder", "joiner"} & {*quantized_parts}
+            else []
+        ),
         wavs=compared_wavs,
     output:
         report(
@@ -182,8 +197,11 @@ rule verify_int8:
         mem_mb=memory(600, per_mb=2, audio_mb=compared_mb),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
-        min_agreement=CONFIG.precisions.int8.min_agreement,
-        code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+        limits=limits_of_int8(),
+        calibration=lambda wildcards, input: (
+            f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
+        ),
+        code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:
         "{wildcards.model}: comparing int8 with fp32"
     shell:
@@ -196,13 +214,10 @@ rule verify_int8:
         " --fp32-joiner {input.fp32_joiner:q}"
         " --description {input.description:q}"
         " --wavs {input.wavs:q}"
-        " --min-agreement {params.min_agreement}"
+        " {params.calibration}"
+        " {params.limits}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
-
-
-# The parts that are quantized, which is for the configuration to say.
-quantized_parts = [part for part, stored in parts_of("int8").items() if stored == "int8"]
+        " > {log:q} 2>&1 && sed -n '/^warning: /p; $p' {log:q}"
 
 
 rule measure_layers:

@@ -65,8 +65,9 @@ class Workflow:
             "precisions": {
                 "fp32": {"tolerance": 1e-4},
                 "fp16": {"tolerance": 2e-2},
-                # These models are random: what is best among equals hangs on little.
-                "int8": {"min_agreement": 0.1},
+                # These models are random: what is best among equals depends on little, and what
+                # they find in noise is no speech.
+                "int8": {"min_agreement": 0.1, "max_token_edits": 10.0, "require_speech": False},
             },
             "verification": {"lengths": [9, 30], "segments": 10},
         }

@@ -72,7 +72,7 @@ def measure(
 
     Args:
         fp32: the reference; all parts.
-        int8: the other files, whose graphs name the blobs as fp32's do.
+        int8: the other files. Inputs that fp32's graphs have no blob for are left out.
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each.
 
@@ -81,6 +81,9 @@ def measure(
     """
     transducer = NcnnTransducer(fp32, described(description))
     scales = {part: input_scales(*pair) for part, pair in int8.items()}
+    for part, of_part in scales.items():
+        blobs = {b for layer in param_file.read(fp32[part][0]).layers for b in layer.outputs}
+        scales[part] = {name: x for name, x in of_part.items() if x[0] in blobs}
     networks = {part: Network(*fp32[part]) for part, of_part in scales.items() if of_part}
     found = {
         part: {layer: Range(scale) for layer, (_, scale) in of_part.items()}

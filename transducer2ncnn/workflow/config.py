@@ -265,7 +265,29 @@ class Float(_Strict):
     )
 
 
-class Int8(_Strict):
+class Gate(_Strict):
+    """What a quantized precision must reach, against fp32, to be delivered."""
+
+    min_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="of the frames in which fp32 or the quantized model emits a token, the share "
+        "whose best token must be fp32's",
+    )
+    max_token_edits: float = Field(
+        0.05,
+        ge=0,
+        description="how many token edits its text may be from fp32's, as a share of fp32's tokens",
+    )
+    require_speech: bool = Field(
+        True,
+        description="whether fp32 must find tokens in the recordings that both are compared on; "
+        "without any, the comparison proves nothing",
+    )
+
+
+class Int8(Gate):
     """Weights stored as int8, by calibration."""
 
     encoder: PrecisionName = Field("int8", description="what the encoder is delivered in")
@@ -280,13 +302,6 @@ class Int8(_Strict):
     )
     rest: Literal["fp16", "fp32"] = Field(
         "fp16", description="what is not quantized in a quantized part is stored as"
-    )
-    min_agreement: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="the share of frames in which the best token must be fp32's, for the "
-        "verification to pass",
     )
     shards: int = Field(
         2, ge=1, description="jobs that the calibration is spread over; the result is the same"
