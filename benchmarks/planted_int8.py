@@ -313,7 +313,12 @@ def main() -> None:
     if args.manifest:
         manifests["manifest"] = args.manifest
     defaults = Int8()
-    limits = gate.Limits(defaults.min_agreement, defaults.max_token_edits, defaults.require_speech)
+    limits = gate.Limits(
+        defaults.min_agreement,
+        defaults.max_token_edits,
+        defaults.min_input_snr,
+        defaults.require_speech,
+    )
     # Not this file's own function: as a script, it is of no module that another process finds.
     from benchmarks import planted_int8
 

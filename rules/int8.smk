@@ -165,8 +165,9 @@ quantized_parts = [part for part, stored in parts_of("int8").items() if stored =
 def limits_of_int8():
     """What the script that verifies int8 is told of its limits."""
     int8 = CONFIG.precisions.int8
-    speech = " --require-speech" if int8.require_speech else ""
-    return f"--min-agreement {int8.min_agreement} --max-token-edits {int8.max_token_edits}{speech}"
+    keys = ("min_agreement", "max_token_edits", "min_input_snr")
+    words = [f"--{key.replace('_', '-')} {getattr(int8, key)}" for key in keys]
+    return " ".join([*words, *(["--require-speech"] if int8.require_speech else [])])
 
 
 rule verify_int8:

@@ -111,7 +111,8 @@ def verification(precision: str) -> dict[str, Any]:
             "max_difference": 0.005,
             "mean_difference": 0.0016348,
         }
-        limits = {"min_agreement": 0.9, "max_token_edits": 0.05, "require_speech": True}
+        limits = {"min_agreement": 0.9, "max_token_edits": 0.05}
+        limits |= {"min_input_snr": 3.0, "require_speech": True}
         return {
             "limits": limits,
             "proves_nothing": False,

@@ -67,7 +67,12 @@ class Workflow:
                 "fp16": {"tolerance": 2e-2},
                 # These models are random: what is best among equals depends on little, and what
                 # they find in noise is no speech.
-                "int8": {"min_agreement": 0.1, "max_token_edits": 10.0, "require_speech": False},
+                "int8": {
+                    "min_agreement": 0.1,
+                    "max_token_edits": 10.0,
+                    "min_input_snr": 0.0,
+                    "require_speech": False,
+                },
             },
             "verification": {"lengths": [9, 30], "segments": 10},
         }

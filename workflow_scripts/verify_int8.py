@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--calibration", help="the calibration recordings, as measured")
     parser.add_argument("--min-agreement", required=True, type=float)
     parser.add_argument("--max-token-edits", required=True, type=float)
+    parser.add_argument("--min-input-snr", required=True, type=float, help="in dB")
     parser.add_argument(
         "--require-speech", action="store_true", help="refuse what no speech was compared on"
     )
@@ -43,7 +44,9 @@ def main() -> None:
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")
     print(f"all together: {examined.figures['all']}")
-    limits = gate.Limits(args.min_agreement, args.max_token_edits, args.require_speech)
+    limits = gate.Limits(
+        args.min_agreement, args.max_token_edits, args.min_input_snr, args.require_speech
+    )
     said = gate.check(examined, limits, PRECISION)
     files.write_json(
         args.output,

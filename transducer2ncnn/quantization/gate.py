@@ -16,8 +16,6 @@ from transducer2ncnn.quantization.ranges import Range
 
 #: Tokens that fp32 must find in the recordings; of fewer, nothing can be said.
 MIN_TOKENS = 10
-#: The smallest signal-to-noise ratio, in dB, that int8 may leave of a layer's input.
-MIN_INPUT_SNR = 10.0
 
 ADVICE = (
     "More calibration audio of the kind that the model will hear, or layers left out of "
@@ -33,11 +31,13 @@ class Limits:
         min_agreement: of the frames in which fp32 or it emits a token, how many must have fp32's
             best token.
         max_token_edits: how many edits its text may be from fp32's, relative to fp32's tokens.
+        min_input_snr: the signal-to-noise ratio, in dB, that int8 must leave of each layer's input.
         require_speech: whether fp32 must find tokens at all.
     """
 
     min_agreement: float
     max_token_edits: float
+    min_input_snr: float
     require_speech: bool
 
 
@@ -144,10 +144,11 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
             f"its weights are not fp32's, rounded by their scales: {', '.join(names[:3])}{more}. "
             "Remove the files and make them again.",
         )
-    if wrong := list(_wrong_ranges(examined.ranges)):
+    if wrong := list(_wrong_ranges(examined.ranges, limits.min_input_snr)):
         yield (
             "range",
-            f"{'; '.join(wrong)}. Calibrate on recordings of speech as the model will hear it.",
+            f"{'; '.join(wrong)}. Calibrate on recordings of speech as the model will hear it; "
+            f"the limit is precisions.{precision}.min_input_snr, {limits.min_input_snr:g} dB.",
         )
     figures = examined.figures
     if limits.require_speech and examined.proves_nothing:
@@ -185,12 +186,12 @@ def _by_part(figures: dict[str, Any]) -> str:
     )
 
 
-def _wrong_ranges(found: dict[str, dict[str, Range]]) -> Iterator[str]:
+def _wrong_ranges(found: dict[str, dict[str, Range]], min_snr: float) -> Iterator[str]:
     for part, layers in found.items():
         for layer, x in layers.items():
             if not x.is_a_scale:
                 yield f"the {part}'s layer {layer} has {x.scale} for an input scale"
-            elif not x.reproduces(MIN_INPUT_SNR):
+            elif not x.reproduces(min_snr):
                 how = "below" if x.threshold < x.absmax else "above"
                 yield (
                     f"the {part}'s layer {layer} has an input scale for magnitudes up to "

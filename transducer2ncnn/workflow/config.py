@@ -280,6 +280,12 @@ class Gate(_Strict):
         ge=0,
         description="how many token edits its text may be from fp32's, as a share of fp32's tokens",
     )
+    min_input_snr: float = Field(
+        3.0,
+        ge=0,
+        description="the signal-to-noise ratio, in dB, that the scale of each layer's input must "
+        "leave of what goes into the layer in fp32",
+    )
     require_speech: bool = Field(
         True,
         description="whether fp32 must find tokens in the recordings that both are compared on; "
