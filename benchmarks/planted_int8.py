@@ -34,6 +34,7 @@ from transducer2ncnn.evaluation import scoring
 from transducer2ncnn.families import model
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, tokens, weights
+from transducer2ncnn.formats.param import Layer
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import (
     agreement,
@@ -46,7 +47,7 @@ from transducer2ncnn.quantization import (
     thresholds,
 )
 from transducer2ncnn.speech import audio, recordings
-from transducer2ncnn.workflow.config import Int8
+from transducer2ncnn.workflow.config import Gate as GateConfig
 
 FACTORS = (0.01, 0.1, 1.5, 10.0)
 #: By how much the calibration's audio is made quieter, in dB.
@@ -94,13 +95,15 @@ def plants(files: layout.Files) -> Iterator[Plant]:
         for layer, scales in layers.items():
             where = f"{part} {layer}"
             for block, factor in itertools.product(scales, FACTORS):
-                change = _on(block, lambda x, factor=factor: factor * x)
+                change = _on(block, _times(factor))
                 yield Plant(where, f"{block} × {factor:g}", {(part, layer): change})
-            nan = _on(next(iter(scales)), lambda x: np.full_like(x, np.nan))
+            nan = _on(next(iter(scales)), _times(np.nan))
             yield Plant(where, "scales NaN", {(part, layer): nan})
-            yield Plant(where, "weights zero", {(part, layer): _on("weight", _zero, exactly=False)})
+            yield Plant(
+                where, "weights zero", {(part, layer): _on("weight", _times(0), exactly=False)}
+            )
         for (one, of_one), (other, of_other) in itertools.combinations(layers.items(), 2):
-            for block in of_one.keys() & of_other.keys():
+            for block in sorted(of_one.keys() & of_other.keys()):
                 if of_one[block].size == of_other[block].size:
                     changes = {
                         (part, one): _put(block, of_other[block]),
@@ -111,9 +114,9 @@ def plants(files: layout.Files) -> Iterator[Plant]:
             if {"weight_xc_scales", "weight_hc_scales"} <= scales.keys():
                 yield Plant(f"{part} {layer}", "lines swapped", {(part, layer): _swap_lstm})
     last = param.read(files["joiner"][0]).layers[-1].name
-    nan = _on("bias", lambda x: np.full_like(x, np.nan))
+    nan = _on("bias", _times(np.nan))
     yield Plant(f"joiner {last}", "logits NaN", {("joiner", last): nan})
-    zero = _on("", lambda x: _zero(x) if x.size > 1 else x, exactly=False)
+    zero = _on("", _times(0), exactly=False)
     yield Plant(f"joiner {last}", "logits zero", {("joiner", last): zero})
 
 
@@ -154,14 +157,16 @@ def planted(files: layout.Files, plant: Plant, folder: Path) -> layout.Files:
         weights.write(
             result[part][1],
             [
-                plant.changes.get((part, layer.name), lambda blocks: blocks)(blocks)
+                change(blocks) if (change := plant.changes.get((part, layer.name))) else blocks
                 for layer, blocks in sound
             ],
         )
     return result
 
 
-def _scales_of(layers: Iterable[tuple[Any, list[Block]]]) -> Iterator[tuple[str, dict]]:
+def _scales_of(
+    layers: Iterable[tuple[Layer, list[Block]]],
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     for layer, blocks in layers:
         yield layer.name, {b.name: b.values for b in blocks if "scale" in b.name}
 
@@ -184,8 +189,8 @@ def _put(name: str, values: np.ndarray) -> Change:
     return _on(name, lambda _: values)
 
 
-def _zero(values: np.ndarray) -> np.ndarray:
-    return np.zeros_like(values)
+def _times(factor: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda values: values * factor
 
 
 def _swap_lstm(blocks: list[Block]) -> list[Block]:
@@ -239,7 +244,8 @@ def word_error_rate(
     """Of a free-running, streamed greedy search."""
     transducer = NcnnTransducer(files, described(description))
     texts = [tokens.to_text(search.decode(transducer, heard[name]), symbols) for name in said]
-    return scoring.word_error_rate(scoring.word_errors(list(said.values()), texts))["rate"]
+    errors = scoring.word_errors(list(said.values()), texts)
+    return float(errors.errors.sum() / errors.words.sum())
 
 
 def campaign(
@@ -312,13 +318,7 @@ def main() -> None:
     manifests = {"test wavs": args.digits / "test_wavs" / "transcripts.tsv"}
     if args.manifest:
         manifests["manifest"] = args.manifest
-    defaults = Int8()
-    limits = gate.Limits(
-        defaults.min_agreement,
-        defaults.max_token_edits,
-        defaults.min_input_snr,
-        defaults.require_speech,
-    )
+    limits = gate.Limits(**GateConfig.model_validate({}).model_dump())
     # Not this file's own function: as a script, it is of no module that another process finds.
     from benchmarks import planted_int8
 

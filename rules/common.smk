@@ -226,6 +226,14 @@ def parts_of(precision):
     return dict.fromkeys(PARTS, precision)
 
 
+def limits_of_int8():
+    """What the script that verifies int8 is told of its limits."""
+    int8 = CONFIG.precisions.int8
+    keys = ("min_agreement", "max_token_edits", "min_input_snr")
+    words = [f"--{key.replace('_', '-')} {getattr(int8, key)}" for key in keys]
+    return " ".join([*words, *(["--require-speech"] if int8.require_speech else [])])
+
+
 def gate(wildcards):
     """The evaluation that a model must pass to be delivered, if there is one."""
     precision = wildcards.get("precision", "int8")  # int8 has rules of its own

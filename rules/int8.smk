@@ -43,7 +43,7 @@ rule measure_recordings:
         " --recordings {input.recordings:q}"
         " --output {output:q}"
         # Its warnings and what it found.
-        " > {log:q} 2>&1 && sed -n '/^warning: /p; $p' {log:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 
 
 rule observe:
@@ -162,14 +162,6 @@ int8_parts = {part: plain(part, stored) for part, stored in parts_of("int8").ite
 quantized_parts = [part for part, stored in parts_of("int8").items() if stored == "int8"]
 
 
-def limits_of_int8():
-    """What the script that verifies int8 is told of its limits."""
-    int8 = CONFIG.precisions.int8
-    keys = ("min_agreement", "max_token_edits", "min_input_snr")
-    words = [f"--{key.replace('_', '-')} {getattr(int8, key)}" for key in keys]
-    return " ".join([*words, *(["--require-speech"] if int8.require_speech else [])])
-
-
 rule verify_int8:
     input:
         **int8_parts,
@@ -218,7 +210,7 @@ rule verify_int8:
         " {params.calibration}"
         " {params.limits}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && sed -n '/^warning: /p; $p' {log:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 
 
 rule measure_layers:

@@ -32,4 +32,4 @@ class Noise:
         """The root mean square of the difference over that of what was expected."""
         if not (self._signal and self._noise):
             return 0.0
-        return (self._signal / self._noise) ** -0.5
+        return math.sqrt(self._noise / self._signal)

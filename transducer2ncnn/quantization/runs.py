@@ -19,7 +19,8 @@ def graph_inputs(transducer: NcnnTransducer, samples: np.ndarray) -> dict[str, l
     Args:
         samples: (n,) float32 at 16 kHz.
     """
-    encoder, frames = [], []
+    encoder: list[Blobs] = []
+    frames: list[np.ndarray] = []
     for inputs, outputs in search.stream(transducer, samples):
         encoder.append({f"in{i}": x for i, x in enumerate(inputs)})
         frames.extend(outputs)

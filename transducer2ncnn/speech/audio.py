@@ -39,7 +39,7 @@ def mean_square(path: str | Path) -> float:
     with _opened(path) as f:
         for block in _blocks(f, path):
             total += float(np.sum(block.astype(np.float64) ** 2))
-        return total / f.frames
+        return total / int(f.frames)
 
 
 def read(path: str | Path) -> np.ndarray:
