@@ -28,6 +28,8 @@ ALLOWED = [pathlib.PosixPath, (pathlib.PosixPath, "pathlib._local.PosixPath")]
 #: Tensors that only training uses: the pruned loss's projections, and the second decoder and
 #: joiner of recipes that train on GigaSpeech along with LibriSpeech.
 TRAINING_ONLY = ("simple_am_proj", "simple_lm_proj", "decoder_giga.", "joiner_giga.")
+#: And how often a balancer has acted, in the recipes whose balancers count.
+BALANCER_COUNT = ".count"
 
 
 class Checkpoint:
@@ -63,7 +65,11 @@ class Checkpoint:
                 '{"model": state dict}, and perhaps training state beside it.'
             )
         named = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-        needed = {k: v for k, v in named.items() if not k.startswith(TRAINING_ONLY)}
+        needed = {
+            name: tensor
+            for name, tensor in named.items()
+            if not (name.startswith(TRAINING_ONLY) or name.endswith(BALANCER_COUNT))
+        }
         for name, tensor in needed.items():
             _check_plain(tensor, f"{self.path}: tensor {name!r}")
         return needed
