@@ -129,8 +129,8 @@ def summary(examined: Examined, precision: str) -> str:
         )
     return (
         f"{precision} finds fp32's best token in {everything['agreement']:.1%} of "
-        f"{everything['emitting_frames']} frames that emit one; its text is "
-        f"{figures['token_edits']} edits from fp32's {figures['fp32_tokens']} tokens"
+        f"{everything['emitting_frames']} frames that emit one; token edits from fp32's "
+        f"{figures['fp32_tokens']} tokens: {figures['token_edits']}"
     )
 
 
@@ -172,9 +172,9 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
     if edits is not None and edits > limits.max_token_edits:
         yield (
             "token edits",
-            f"its text is {figures['token_edits']} token edits from fp32's "
-            f"{figures['fp32_tokens']} tokens, {edits:.1%}; precisions.{precision}."
-            f"max_token_edits allows {limits.max_token_edits:.1%}. {ADVICE}",
+            f"the token edits from fp32's {figures['fp32_tokens']} tokens to its own are "
+            f"{figures['token_edits']}, {edits:.1%}; precisions.{precision}.max_token_edits allows "
+            f"{limits.max_token_edits:.1%}. {ADVICE}",
         )
 
 

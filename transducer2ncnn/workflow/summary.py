@@ -84,6 +84,7 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
         yield f"    {_first_error(job.log)}"
+        yield from (f"    {line}" for line in _warnings(_printed(job.log) or []))
         yield f"    {job.log}"
     if not failed:
         yield "  the run was stopped before"
@@ -123,6 +124,11 @@ def _error(printed: list[str]) -> str:
     """What a script said was wrong, by transducer2ncnn.base.errors."""
     said = (line for line in printed if line.startswith("error: "))
     return next(said, "").removeprefix("error: ")
+
+
+def _warnings(printed: list[str]) -> list[str]:
+    """What a script warned of, which may be why it failed."""
+    return [line for line in printed if line.startswith("warning: ")]
 
 
 def _details(folder: Path) -> Iterator[str]:
@@ -170,8 +176,8 @@ def _text(verification: dict[str, Any]) -> Iterator[str]:
     else:
         share = verification["all"]["agreement"]
         edits = verification["token_edits"]
-        yield f"  all parts together: {_agreement(share)},"
-        yield f"  its text is {edits} edits from fp32's {tokens} tokens ({seconds:.0f} s of audio)"
+        yield f"  all parts together: {_agreement(share)}"
+        yield f"  token edits from fp32's {tokens} tokens ({seconds:.0f} s of audio): {edits}"
     for warning in verification["warnings"]:
         yield f"  WARNING: {warning}"
 
