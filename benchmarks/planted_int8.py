@@ -46,8 +46,9 @@ from transducer2ncnn.quantization import (
     rounding,
     thresholds,
 )
+from transducer2ncnn.quantization.recipes import Table
 from transducer2ncnn.speech import audio, recordings
-from transducer2ncnn.workflow.config import Gate as GateConfig
+from transducer2ncnn.workflow.precisions import Gate as GateConfig
 
 FACTORS = (0.01, 0.1, 1.5, 10.0)
 #: By how much the calibration's audio is made quieter, in dB.
@@ -136,7 +137,8 @@ def calibrated(
         graph_file = files[part][0]
         by_name = pairing.by_ncnn_name(param.read(graph_file), observed[part], graph_file)
         for layer, histogram in by_name.items():
-            scale = np.array([thresholds.input_scale(histogram).scale], np.float32)
+            found = thresholds.input_scale(histogram, Table())
+            scale = np.array([found.scale], np.float32)
             changes[part, layer] = _put("input_scale", scale)
     return Plant("all", f"calibrated on {what}", changes)
 
@@ -318,7 +320,7 @@ def main() -> None:
     manifests = {"test wavs": args.digits / "test_wavs" / "transcripts.tsv"}
     if args.manifest:
         manifests["manifest"] = args.manifest
-    limits = gate.Limits(**GateConfig.model_validate({}).model_dump())
+    limits = gate.Limits(**GateConfig.model_validate({}).limits())
     # Not this file's own function: as a script, it is of no module that another process finds.
     from benchmarks import planted_int8
 

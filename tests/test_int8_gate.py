@@ -20,6 +20,7 @@ from transducer2ncnn.families import model
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import (
+    apply,
     gate,
     levels,
     observing,
@@ -31,11 +32,12 @@ from transducer2ncnn.quantization import (
     statistics,
     thresholds,
 )
+from transducer2ncnn.quantization.recipes import SHIPPED, Table
 from transducer2ncnn.speech import audio
-from transducer2ncnn.workflow import config
+from transducer2ncnn.workflow import precisions
 
 DIGITS = ROOT / "models" / "digits"
-LIMITS = gate.Limits(**config.Gate.model_validate({}).model_dump())
+LIMITS = gate.Limits(**precisions.Gate.model_validate({}).limits())
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +51,13 @@ def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> layout.Files
     for part in ("encoder", "joiner"):
         graph = param.read(fp32[part][0])
         blocks = weights.read(graph, fp32[part][1])
-        types = quantize.types_of(part, lstm=True)
-        table = scale_table.ScaleTable(quantize.weight_scales(graph, blocks, types))
+        how = SHIPPED["int8"].quantized[part]
+        table = scale_table.ScaleTable(quantize.weight_scales(graph, blocks, set(how.layers)))
         by_name = pairing.by_ncnn_name(graph, observed[part], fp32[part][0])
-        table.inputs = {name: thresholds.input_scale(h).scale for name, h in by_name.items()}
-        quantized, quantized_blocks = quantize.quantize(graph, blocks, table, "fp16")
+        table.inputs = {
+            name: thresholds.input_scale(h, how.table).scale for name, h in by_name.items()
+        }
+        quantized, quantized_blocks = apply.by_table(graph, blocks, table, how.rest)
         result[part] = (folder / f"{part}.param", folder / f"{part}.bin")
         param.write(result[part][0], quantized)
         weights.write(result[part][1], quantized_blocks)
@@ -242,9 +246,9 @@ def test_an_input_that_never_changes() -> None:
     histogram = statistics.Histogram("Conv2d", "encoder.conv")
     histogram.add(np.full(1000, -15.9424, np.float32))
     with pytest.raises(UserError, match=r"^the input of encoder\.conv has the same magnitude"):
-        thresholds.input_scale(histogram)
+        thresholds.input_scale(histogram, Table())
     histogram.add(np.array([2.0], np.float32))
-    assert thresholds.input_scale(histogram).scale > 0
+    assert thresholds.input_scale(histogram, Table()).scale > 0
 
 
 # How loud the calibration is

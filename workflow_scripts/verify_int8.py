@@ -1,7 +1,6 @@
-"""Compare a model's int8 files with its fp32 files on recordings."""
+"""Compare a quantized precision of a model with its fp32 files on recordings."""
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,21 +9,17 @@ from transducer2ncnn.quantization import gate, levels, sharing
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
-PRECISION = "int8"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", required=True, help="its name, for messages")
     add_ncnn_files(parser)
     add_ncnn_files(parser, prefix="fp32-")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--wavs", required=True, nargs="+")
     parser.add_argument("--calibration", help="the calibration recordings, as measured")
-    parser.add_argument("--min-agreement", required=True, type=float)
-    parser.add_argument("--max-token-edits", required=True, type=float)
-    parser.add_argument("--min-input-snr", required=True, type=float, help="in dB")
     parser.add_argument(
-        "--require-speech", action="store_true", help="refuse what no speech was compared on"
+        "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
     )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
@@ -39,19 +34,16 @@ def main() -> None:
         for warning in warnings:
             print(f"warning: {warning}", flush=True)
     examined = gate.examine(
-        ncnn_files(args, prefix="fp32_"), ncnn_files(args), description, recordings, PRECISION
+        ncnn_files(args, prefix="fp32_"), ncnn_files(args), description, recordings, args.precision
     )
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")
     print(f"all together: {examined.figures['all']}")
-    limits = gate.Limits(
-        args.min_agreement, args.max_token_edits, args.min_input_snr, args.require_speech
-    )
-    said = gate.check(examined, limits, PRECISION)
+    said = gate.check(examined, gate.Limits(**args.limits), args.precision)
     files.write_json(
         args.output,
         {
-            "limits": dataclasses.asdict(limits),
+            "limits": args.limits,
             "proves_nothing": examined.proves_nothing,
             "warnings": warnings,
         }

@@ -8,6 +8,7 @@ average, ``model_avg``.
 
 from __future__ import annotations
 
+import math
 import pathlib
 import pickle
 import re
@@ -176,7 +177,8 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
     of memory and not twice that. The file it is mapped from stays as it is.
 
     Raises:
-        UserError: the value is not finite, or the scale not one number.
+        UserError: the value is not finite, or the scale not one number whose exponential fp32
+            holds.
     """
     tensor = stored[name].float()
     scale = stored.get(_scale_name(name))
@@ -185,7 +187,14 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
             raise UserError(
                 f"tensor {_scale_name(name)!r} has shape {tuple(scale.shape)}, expected one number."
             )
-        tensor = tensor.mul_(scale.float().exp().item())
+        factor = scale.float().exp().item()
+        if not torch.finfo(torch.float32).tiny <= factor < math.inf:
+            raise UserError(
+                f"tensor {_scale_name(name)!r} is {scale.item():g}: {name!r} is to be multiplied "
+                f"by its exponential, which is {factor:g} in fp32. Training diverged, or the file "
+                "is damaged: export another checkpoint."
+            )
+        tensor = tensor.mul_(factor)
     bad = tensor.numel() - int(torch.isfinite(tensor).sum())
     if bad:
         raise UserError(

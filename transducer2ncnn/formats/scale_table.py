@@ -95,9 +95,14 @@ def write(path: str | Path, table: ScaleTable) -> None:
 def _check(key: str, scales: np.ndarray) -> None:
     if len(scales) == 0:
         raise ValueError(f"{key} has no scale.")
-    for i, scale in enumerate(scales):
+    with np.errstate(over="ignore"):
+        stored = scales.astype(np.float32)  # as a bin holds them
+    for i, scale in enumerate(stored):
         if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"{key}: scale number {i + 1} is {scale:f}, not a positive number.")
+            raise ValueError(
+                f"{key}: scale number {i + 1} is {scales[i]:g}, not a positive number that fp32 "
+                "holds."
+            )
 
 
 def _is_weights(key: str) -> bool:

@@ -26,6 +26,7 @@ from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
+from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.weights import INT8_TAG, Block
@@ -34,7 +35,6 @@ from transducer2ncnn.quantization.runs import Blobs, graph_inputs
 from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import coarse
 from transducer2ncnn.speech.features import SAMPLE_RATE
-from transducer2ncnn.verification.parity import NCNN_WEIGHTED
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60
@@ -101,6 +101,8 @@ def part_errors(
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """The error of each quantized layer's output, "alone" and "accumulated", by layer name.
 
+    Layers whose blobs the fp32 graph does not have, out of one that was taken apart, are left out.
+
     An error is: the signal-to-noise ratio "snr_db", 10·log10 of the mean square of fp32's output
     over that of the difference, None where there is no difference; and "relative_error", the root
     mean square of the difference over fp32's.
@@ -116,7 +118,12 @@ def part_errors(
     """
     carried = carried or {}
     graph = param_file.read(int8[0])
-    layers = quantized(graph, weights_file.read(graph, int8[1]))
+    known = {blob for layer in param_file.read(fp32[0]).layers for blob in layer.outputs}
+    layers = [
+        (layer, blocks)
+        for layer, blocks in quantized(graph, weights_file.read(graph, int8[1]))
+        if known.issuperset((*layer.inputs, layer.outputs[0]))
+    ]
     reference, whole = Network(*fp32), Network(*int8)
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
         alone = {
@@ -234,5 +241,5 @@ def pytorch_names(reference: str | Path, part: str, graph: Param) -> dict[str, t
             words = key.split("/")
             if words[0] == part and words[2] == "probe":
                 modules[int(words[3])] = (words[4], words[5])
-    layers = [layer.name for layer in graph.layers if layer.type in NCNN_WEIGHTED]
+    layers = [layer.name for layer in graph.layers if layer.type in WEIGHTED]
     return dict(zip(layers, (modules[i] for i in sorted(modules)), strict=True))
