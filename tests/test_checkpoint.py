@@ -207,6 +207,10 @@ def corrupt(name: str, path: Path) -> None:
             state[f"{layer}feed_forward.0.bias"][3] = float("nan")
         elif name == "infinite scale":
             state["joiner.output_linear.weight_scale"].fill_(1000.0)
+        elif name == "scale of 0":
+            state["joiner.output_linear.weight_scale"].fill_(-1000.0)
+        elif name == "scale of nan":
+            state["joiner.output_linear.weight_scale"].fill_(float("nan"))
         elif name == "layer missing":
             state = {k: v for k, v in state.items() if not k.startswith(layer)}
         elif name == "no vocabulary":
@@ -241,13 +245,18 @@ OTHER_ARCHITECTURES = {
         ("zip", "not a checkpoint that torch can read"),
         ("list", "holds a list"),
         ("no model", "holds the keys state_dict"),
-        ("sparse", "'encoder.x' is torch.sparse_coo on cpu, expected plain numbers"),
+        ("sparse", "asks for 'torch._utils._rebuild_sparse_tensor'"),
         ("tensor missing", "missing encoder.encoder.layers.1.lstm.weight_hh_l0"),
         ("tensor unexpected", "unexpected encoder.ctc.weight"),
         ("wrong shape", r"feed_forward.0.bias' has shape \(7,\).*ask for \(40,\)"),
         ("wrong scale", r"feed_forward.0.bias_scale' has shape \(7,\), expected one number"),
         ("nan", "layers.1.feed_forward.0.bias' holds NaN or infinity in 1 of its 40 values"),
-        ("infinite scale", "'joiner.output_linear.weight' holds NaN or infinity"),
+        (
+            "infinite scale",
+            r"'joiner.output_linear.weight_scale' is 1000,.*the scale is inf in fp32",
+        ),
+        ("scale of 0", r"'joiner.output_linear.weight_scale' is -1000,.*the scale is 0 in fp32"),
+        ("scale of nan", r"'joiner.output_linear.weight_scale' is nan,.*the scale is nan in fp32"),
         ("layer missing", "layers are numbered 0, 2. Expected 0 to their number − 1"),
         ("no vocabulary", "vocab_size, read off its tensors' shapes, would be 0"),
         ("zipformer", "encoder.encoders.0.*it looks like a Zipformer transducer"),
