@@ -398,4 +398,7 @@ def summarize():
         if "model" in job.wildcards_dict
     ]
     if jobs:
-        print(*summary.lines(Path("results"), jobs), "", sep="\n")
+        try:
+            print(*summary.lines(Path("results"), jobs), "", sep="\n")
+        except UserError as e:
+            print(f"error: {e}", file=sys.stderr)

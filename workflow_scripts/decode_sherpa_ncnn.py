@@ -1,11 +1,10 @@
 """Decode one shard of an evaluation with sherpa-ncnn, on a model that is not delivered yet."""
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import decoding
 from transducer2ncnn.export import delivery
 from transducer2ncnn.families import described
@@ -32,7 +31,7 @@ def main() -> None:
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        description = json.loads(args.description.read_text())
+        description = reading.read_json(args.description)
         _, sizes = described(description)
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:

@@ -1,10 +1,9 @@
 """Describe each quantized layer: its scales, and the error that int8 brings to its output."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.quantization import calibration, layerwise
@@ -33,7 +32,7 @@ def main() -> None:
 
     int8 = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
     observed = calibration.load(args.observed)
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     recordings = [audio.read(wav) for wav in args.wavs]
     try:
         found = isolated.call(

@@ -1,10 +1,8 @@
 """Compare a model's ncnn files with PyTorch; fail where they part."""
 
 import argparse
-import json
-from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.verification import parity
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -18,7 +16,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    family = json.loads(Path(args.description).read_text())["family"]
+    family = reading.read_json(args.description)["family"]
     folder = args.encoder[0].parent
     try:
         # ncnn can crash on files that are wrong enough.

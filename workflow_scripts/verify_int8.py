@@ -1,10 +1,9 @@
 """Compare a model's int8 files with its fp32 files on recordings."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.quantization import agreement
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -20,7 +19,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     recordings = [audio.read(wav) for wav in args.wavs]
     try:
         found = isolated.call(

@@ -1,5 +1,25 @@
 """Paths that come from elsewhere."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file; there is none of a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long, or in a folder that may not be looked into
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """The same of a folder."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
 
 def is_inside(path: str) -> bool:
     """Whether a relative path with forward slashes is one, and stays in the folder it is put in."""

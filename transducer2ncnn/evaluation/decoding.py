@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base import files, isolated
+from transducer2ncnn.base import files, isolated, reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines import recognizer
@@ -39,6 +39,15 @@ class Heard:
     text: str
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A line of what a shard's utterances were heard as."""
+
+    id: str
+    tokens: list[str]
+    text: str
+
+
 class Cache:
     """What was heard, in files: one an utterance, each whole or not there.
 
@@ -55,7 +64,7 @@ class Cache:
 
     def get(self, utterance: Utterance) -> Heard | None:
         try:
-            return Heard(**json.loads(self._file(utterance).read_text(encoding="utf-8")))
+            return reading.parse_row(self._file(utterance).read_bytes(), Heard)
         except (FileNotFoundError, ValueError):  # a crash of the machine can leave a file empty
             return None
 
@@ -156,11 +165,10 @@ def write(path: str | Path, cache: Cache, utterances: list[Utterance]) -> None:
 
 
 def read(paths: Iterable[str | Path]) -> dict[str, Heard]:
-    """What was heard, by the utterances' ids, out of all shards."""
-    found = {}
-    for path in paths:
-        with open(path, encoding="utf-8") as f:
-            for line in f:
-                row = json.loads(line)
-                found[row["id"]] = Heard(row["tokens"], row["text"])
-    return found
+    """What was heard, by the utterances' ids, out of all shards.
+
+    Raises:
+        UserError: a file is missing or is not as ``write`` writes it.
+    """
+    rows = (row for path in paths for row in reading.read_rows(path, _Row))
+    return {row.id: Heard(row.tokens, row.text) for row in rows}

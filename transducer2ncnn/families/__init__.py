@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families import lstm
 
 
@@ -70,6 +71,17 @@ def resemblance(names: Iterable[str]) -> str | None:
 
 
 def described(description: dict[str, Any]) -> tuple[Family, Any]:
-    """Family and sizes, out of what ``model.describe`` returned."""
-    family = FAMILIES[description["family"]]
-    return family, family.Sizes(**description["sizes"])
+    """Family and sizes, out of what ``model.describe`` returned.
+
+    Raises:
+        UserError: it describes no model of a known family.
+    """
+    try:
+        family = FAMILIES[description["family"]]
+        sizes = family.Sizes(**description["sizes"])
+    except (KeyError, TypeError) as e:
+        raise UserError(f"model.json: describes no model that can be exported ({e}).") from None
+    for name, value in vars(sizes).items():
+        if type(value) is not int or not 0 < value < 2**31:
+            raise UserError(f"model.json: {name} is {value!r}, expected a whole number above 0.")
+    return family, sizes

@@ -59,16 +59,17 @@ def _add_line(table: ScaleTable, line: str) -> None:
     """Parse one line into the table; ValueError if it is none."""
     key, *words = line.split()
     try:
-        scales = np.array([float(word) for word in words])
+        with np.errstate(over="ignore"):  # which is refused below
+            scales = np.array([float(word) for word in words], dtype=np.float32)
     except ValueError:
         raise ValueError(f"expected a name and its scales, found {_shortened(line)!r}.") from None
     if key in table.weights or key in table.inputs:
         raise ValueError(f"{key} has a line already.")
     _check(key, scales)
     if _is_weights(key):
-        table.weights[key] = scales.astype(np.float32)
+        table.weights[key] = scales
     elif len(scales) == 1:
-        table.inputs[key] = float(scales[0])
+        table.inputs[key] = float(words[0])
     else:
         raise ValueError(f"{key} has {len(scales)} input scales; a layer has one.")
 
@@ -85,7 +86,7 @@ def write(path: str | Path, table: ScaleTable) -> None:
         texts = [f"{scale:f}" for scale in scales]
         try:
             # As a reader will find them: 1e-9 is written as 0.000000.
-            _check(key, np.array([float(text) for text in texts]))
+            _check(key, np.array([float(text) for text in texts], dtype=np.float32))
         except ValueError as e:
             raise UserError(f"{path}: {e}") from None
         lines.append(" ".join([key, *texts, "\n"]))
@@ -93,11 +94,14 @@ def write(path: str | Path, table: ScaleTable) -> None:
 
 
 def _check(key: str, scales: np.ndarray) -> None:
+    """ValueError unless there are fp32 scales, each a positive number."""
     if len(scales) == 0:
         raise ValueError(f"{key} has no scale.")
     for i, scale in enumerate(scales):
         if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"{key}: scale number {i + 1} is {scale:f}, not a positive number.")
+            raise ValueError(
+                f"{key}: scale number {i + 1} is {scale:f} in fp32, not a positive number."
+            )
 
 
 def _is_weights(key: str) -> bool:

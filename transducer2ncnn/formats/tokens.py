@@ -59,7 +59,7 @@ def read(path: str | Path, vocab_size: int) -> list[str]:
             continue
         symbols[id_] = symbol
         ids[symbol] = id_
-    if symbols.keys() != set(range(vocab_size)):
+    if len(symbols) != vocab_size or max(symbols, default=-1) >= vocab_size:
         raise UserError(
             f"{path}: holds {len(symbols)} tokens with ids up to {max(symbols, default=-1)}; the "
             f"checkpoint's vocabulary has {vocab_size}, ids 0 to {vocab_size - 1} without a gap. "

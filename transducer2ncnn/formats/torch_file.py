@@ -163,7 +163,8 @@ class TorchFile:
 
     def _check_byte_order(self, archive: zipfile.ZipFile) -> None:
         name = f"{self._root}byteorder"
-        if name in self._directory and self._read(archive, name) != b"little":
+        entry = self._directory.get(name)
+        if entry and (entry.file_size > 6 or self._read(archive, name) != b"little"):
             raise self._unreadable("its numbers are big-endian")
 
     def _read(self, archive: zipfile.ZipFile, name: str) -> bytes:

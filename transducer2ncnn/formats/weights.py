@@ -167,17 +167,19 @@ def read(param: Param, path: str | Path) -> Weights:
 
     def take(dtype: np.dtype, count: int, layer: Layer, block: str) -> np.ndarray:
         nonlocal position
+        if count < 0:
+            raise UserError(f"{path}: layer {layer.name} asks for a {block} of {count} values.")
         end = position + dtype.itemsize * count
         if end > len(data):
             raise UserError(f"{path}: ends within the {block} of layer {layer.name}.")
-        values = np.frombuffer(data, dtype, count, position)
+        values = np.frombuffer(data, dtype, count, position) if count else np.empty(0, dtype)
         position = end
         return values
 
     weights: Weights = []
     for layer in param.layers:
         blocks = []
-        for expected in LAYOUTS.get(layer.type, lambda _: [])(layer):
+        for expected in _expected(layer, path):
             tag, dtype = None, np.dtype("<f4")
             if expected.tagged:
                 tag = int(take(np.dtype("<u4"), 1, layer, expected.name)[0])
@@ -198,6 +200,18 @@ def read(param: Param, path: str | Path) -> Weights:
             "asks for. Is it this param's bin?"
         )
     return weights
+
+
+def _expected(layer: Layer, path: str | Path) -> list[_Expected]:
+    try:
+        return LAYOUTS.get(layer.type, lambda _: [])(layer)
+    except UserError as e:
+        raise UserError(f"{path}: its param cannot be read: {e}") from None
+    except LookupError as e:
+        raise UserError(
+            f"{path}: its param gives layer {layer.name} a parameter that a {layer.type} cannot "
+            f"have ({e})."
+        ) from None
 
 
 def write(path: str | Path, weights: Iterable[Iterable[Block]]) -> None:

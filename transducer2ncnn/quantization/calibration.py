@@ -24,7 +24,6 @@ import itertools
 import math
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,11 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, write_text
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families import Family
+from transducer2ncnn.formats import npz
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.scale_table import INT8_MAX
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
@@ -206,20 +207,30 @@ def load(paths: Iterable[str | Path]) -> Observed:
 
 def _load(path: str | Path) -> Observed:
     observed: Observed = {}
-    try:
-        with np.load(path) as arrays:
-            for key in arrays:
-                if key.endswith("/counts"):
-                    prefix = key.removesuffix("/counts")
+    with npz.opened(path, "saved histograms") as arrays:
+        for key in arrays:
+            if key.endswith("/counts"):
+                prefix = key.removesuffix("/counts")
+                try:
                     part, _, kind, layer = prefix.split("/")
                     histogram = Histogram(kind, layer)
                     histogram.counts = arrays[key]
                     histogram.absmax = float(arrays[f"{prefix}/absmax"])
                     histogram.seen = int(arrays[f"{prefix}/seen"])
-                    observed.setdefault(part, []).append(histogram)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise UserError(f"{path}: cannot be read as saved histograms ({e}).") from None
+                    _check_counts(histogram)
+                except (ValueError, TypeError, OverflowError) as e:
+                    raise UserError(f"{path}: cannot be read as saved histograms ({e}).") from None
+                observed.setdefault(part, []).append(histogram)
     return observed
+
+
+def _check_counts(histogram: Histogram) -> None:
+    """ValueError unless the counts are some that ``Histogram`` can come to."""
+    counts, seen = histogram.counts, histogram.seen
+    if counts.shape != (FINE_BINS,) or counts.dtype != np.int64 or counts.min() < 0:
+        raise ValueError(f"the counts of {histogram.layer} are no counts in {FINE_BINS} bins")
+    if not 0 <= histogram.absmax < math.inf or not counts.max() <= seen >= counts.sum() >= 0:
+        raise ValueError(f"the counts of {histogram.layer} are not of what was seen")
 
 
 def merge(total: Observed, other: Observed) -> None:
@@ -276,10 +287,25 @@ def write_recordings(
 
 
 def read_recordings(path: str | Path) -> dict[str, float]:
-    """Seconds of each recording of such a table, by path."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    rows = (line.split("\t", 2) for line in lines)
-    return {wav: float(seconds) for seconds, _, wav in rows}
+    """Seconds of each recording of such a table, by path.
+
+    Raises:
+        UserError: the file is missing, or a line is none of such a table; naming it.
+    """
+    found: dict[str, float] = {}
+    lines = reading.read_text(path, "a table of recordings").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            seconds, _, wav = line.split("\t", 2)
+            found[wav] = float(seconds)
+            if not 0 < found[wav] < math.inf:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: expected seconds, hash and path, found {line[:80]!r}. "
+                f"{reading.REMAKE}"
+            ) from None
+    return found
 
 
 def observe(

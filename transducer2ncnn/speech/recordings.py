@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import write_text
 from transducer2ncnn.speech import audio, manifests
@@ -97,5 +98,8 @@ def write_checked(path: str | Path, utterances: list[Utterance]) -> None:
 
 
 def read_checked(path: str | Path) -> list[Utterance]:
-    with open(path, encoding="utf-8") as f:
-        return [Utterance(**json.loads(line)) for line in f]
+    """
+    Raises:
+        UserError: the file is missing or is not such a manifest; naming the line.
+    """
+    return reading.read_rows(path, Utterance)

@@ -24,8 +24,8 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.families import FAMILIES, Family
+from transducer2ncnn.formats import npz, sherpa
 from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import sherpa
 
 #: ncnn's names for the layers with weights, by PyTorch's name.
 WEIGHTED = {
@@ -74,7 +74,7 @@ def compare(reference: str | Path, family: str, files: Files, tolerance: float) 
     for param, _ in files.values():
         sherpa.check_layers(param_file.read(param), str(param))
     found: dict[str, Any] = {}
-    with np.load(reference) as arrays:
+    with npz.opened(reference, "PyTorch's outputs") as arrays:
         for part in PARTS:
             cases = _group(arrays, part)
             param, bin_ = files[part]

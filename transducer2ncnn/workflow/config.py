@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
 
@@ -49,7 +50,7 @@ def _existing_file(path: str) -> str:
                 "file here (.txt, an address a line) may stand for many"
             )
         return path
-    if not Path(path).is_file():
+    if not is_file(path):
         raise ValueError(f"there is no file {path!r} (looked for from {Path.cwd()})")
     return path
 
@@ -75,13 +76,16 @@ def _matching_files(items: Any) -> list[str]:
     for item in items:
         if is_address(item):
             found = [_existing_file(item)]
-        elif Path(item).is_dir():
+        elif is_folder(item):
             found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
-        elif item.endswith(".txt") and Path(item).is_file():
-            lines = Path(item).read_text(encoding="utf-8").splitlines()
+        elif item.endswith(".txt") and is_file(item):
+            try:
+                lines = read_text(item, "a list of files").splitlines()
+            except UserError as e:
+                raise ValueError(str(e)) from None
             found = [_existing_file(line.strip()) for line in lines if line.strip()]
         else:
-            found = [f for f in glob.glob(item, recursive=True) if Path(f).is_file()]
+            found = [f for f in glob.glob(item, recursive=True) if is_file(f)]
         if not found:
             raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
         files.update(found)
@@ -89,7 +93,7 @@ def _matching_files(items: Any) -> list[str]:
 
 
 def _existing_folder(path: str) -> str:
-    if not Path(path).is_dir():
+    if not is_folder(path):
         raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
     return path
 
