@@ -45,7 +45,7 @@ class HubServer(ThreadingHTTPServer):
             a status, "drop" or "reset" (half of the file, then the connection ends, politely or
             not), "damage" (a wrong byte), "stall" (a second's wait in the middle) or None.
         lies: for each kind of request, what is changed in the next answers, in order, or None.
-        requests: (kind, path, Range header) of every request.
+        requests: (kind, path, Range header) of every request; encodings: what they accepted.
     """
 
     daemon_threads = True
@@ -61,6 +61,7 @@ class HubServer(ThreadingHTTPServer):
         self.faults: dict[str, Iterator] = {}
         self.lies: dict[str, Iterator[Lie | None]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
+        self.encodings: set[str | None] = set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -106,6 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, kind: str) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append((kind, path, self.headers.get("Range")))
+        self.server.encodings.add(self.headers.get("Accept-Encoding"))
         fault = next(self.server.faults.get(kind, iter(())), None)
         self._lie = next(self.server.lies.get(kind, iter(())), None) or Lie()
         if isinstance(fault, int):

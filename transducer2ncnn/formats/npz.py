@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ DAMAGE = (
     OverflowError,
     EOFError,
     SyntaxError,
+    tokenize.TokenError,
     RuntimeError,
     zipfile.BadZipFile,
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 
 #: The largest int8 magnitude that is used.
@@ -62,16 +62,16 @@ def _add_line(table: ScaleTable, line: str) -> None:
         with np.errstate(over="ignore"):  # which is refused below
             scales = np.array([float(word) for word in words], dtype=np.float32)
     except ValueError:
-        raise ValueError(f"expected a name and its scales, found {_shortened(line)!r}.") from None
+        raise ValueError(f"expected a name and its scales, found {shown(line)!r}.") from None
     if key in table.weights or key in table.inputs:
-        raise ValueError(f"{key} has a line already.")
+        raise ValueError(f"{shown(key)} has a line already.")
     _check(key, scales)
     if _is_weights(key):
         table.weights[key] = scales
     elif len(scales) == 1:
         table.inputs[key] = float(words[0])
     else:
-        raise ValueError(f"{key} has {len(scales)} input scales; a layer has one.")
+        raise ValueError(f"{shown(key)} has {len(scales)} input scales; a layer has one.")
 
 
 def write(path: str | Path, table: ScaleTable) -> None:
@@ -96,18 +96,14 @@ def write(path: str | Path, table: ScaleTable) -> None:
 def _check(key: str, scales: np.ndarray) -> None:
     """ValueError unless there are fp32 scales, each a positive number."""
     if len(scales) == 0:
-        raise ValueError(f"{key} has no scale.")
+        raise ValueError(f"{shown(key)} has no scale.")
     for i, scale in enumerate(scales):
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(
-                f"{key}: scale number {i + 1} is {scale:f} in fp32, not a positive number."
+                f"{shown(key)}: scale number {i + 1} is {scale:f} in fp32, not a positive number."
             )
 
 
 def _is_weights(key: str) -> bool:
     layer, found, number = key.rpartition(WEIGHTS)
     return bool(layer and found and number.isdecimal())
-
-
-def _shortened(line: str, limit: int = 60) -> str:
-    return line if len(line) <= limit else line[:limit] + "…"

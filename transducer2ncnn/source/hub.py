@@ -349,11 +349,8 @@ def _check_file(repo_id: str, file: HubFile) -> None:
     """Refuse a file whose path leads out of the repository, or that has no size or hash."""
     if not isinstance(file.path, str) or not is_inside(file.path):
         raise UserError(f"{repo_id}: refused, for it lists a file with the path {file.path!r}.")
-    if (
-        type(file.size) is not int
-        or not 0 <= file.size < MAX_SIZE
-        or not answers.is_hash(file.hash)
-    ):
+    sized = type(file.size) is int and 0 <= file.size < MAX_SIZE
+    if not sized or not answers.is_hash(file.hash):
         raise UserError(f"{repo_id}: the Hub states no size and hash for {file.path!r}.")
 
 

@@ -205,9 +205,8 @@ def _kaldi(folder: Path) -> Entries:
         segments.lines if segments else {r: (w, r) for r, (w, _) in recordings.lines.items()}
     )
     for id_, (where, segment) in utterances.items():
-        recording, *times = segment.split()
         try:
-            start, end = map(float, times) if segments else (0.0, -1.0)
+            recording, start, end = _segment(segment) if segments else (segment, 0.0, -1.0)
         except ValueError:
             yield f"{where}: expected '<utterance> <recording> <start> <end>'"
             continue
@@ -222,6 +221,12 @@ def _kaldi(folder: Path) -> Entries:
     for id_, (where, _) in texts.lines.items():
         if id_ not in utterances:
             yield f"{where}: {id_!r} has no recording"
+
+
+def _segment(text: str) -> tuple[str, float, float]:
+    """Recording, start and end; ValueError if it is not these."""
+    recording, start, end = text.split()
+    return recording, float(start), float(end)
 
 
 class _Keyed:

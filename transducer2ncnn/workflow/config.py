@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import is_file, is_folder, is_inside
 from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.source import training
@@ -46,12 +46,12 @@ def _existing_file(path: str) -> str:
     if is_address(path):
         if not ADDRESS.fullmatch(path):
             raise ValueError(
-                f"expected an address such as s3://bucket/folder/file; found {path!r}. A list "
-                "file here (.txt, an address a line) may stand for many"
+                f"expected an address such as s3://bucket/folder/file; found {shown(path)!r}. A "
+                "list file here (.txt, an address a line) may stand for many"
             )
         return path
     if not is_file(path):
-        raise ValueError(f"there is no file {path!r} (looked for from {Path.cwd()})")
+        raise ValueError(f"there is no file {shown(path, 300)!r} (looked for from {Path.cwd()})")
     return path
 
 
