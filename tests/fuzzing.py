@@ -102,14 +102,30 @@ def damaged(reader: Reader, attempt: int) -> Files:
 
 def attempts(reader: Reader, numbers: range, folder: Path) -> Iterator[Failure]:
     """What fails of some attempts; their files are made in ``folder``."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in numbers:
-        failure = _attempt(reader, number, folder / "files")
-        if failure:
-            yield Failure(reader.name, number, failure)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-    if grown > MAX_GROWTH:
-        yield Failure(reader.name, numbers[0], f"and those after it took {grown:.0f} MB")
+    with peak_memory() as peak:
+        for number in numbers:
+            failure = _attempt(reader, number, folder / "files")
+            if failure:
+                yield Failure(reader.name, number, failure)
+    if peak[0] > MAX_GROWTH:
+        yield Failure(reader.name, numbers[0], f"and those after it took {peak[0]:.0f} MB")
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Megabytes by which the process grew at its largest: one number, which is there afterwards."""
+    # What was the largest before does not count: 5 has the kernel begin anew.
+    Path("/proc/self/clear_refs").write_text("5")
+    before, found = _status("VmRSS"), []
+    yield found
+    found.append((_status("VmHWM") - before) / 1000)
+
+
+def _status(key: str) -> int:
+    """Kilobytes, of the process."""
+    match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return int(match[1])
 
 
 def _attempt(reader: Reader, number: int, folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import pickletools
-import resource
 import shutil
 import struct
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import GOLDEN
+from fuzzing import peak_memory
 from torch import Tensor
 
 from transducer2ncnn.base.errors import UserError
@@ -35,10 +35,10 @@ def path(tmp_path: Path) -> Path:
 @contextmanager
 def little_memory(megabytes: int = 100, seconds: float = 5.0) -> Iterator[None]:
     """What grows beyond this, or takes longer, fails."""
-    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-    assert grown < megabytes, f"{grown:.0f} MB"
+    start = time.monotonic()
+    with peak_memory() as peak:
+        yield
+    assert peak[0] < megabytes, f"{peak[0]:.0f} MB"
     assert time.monotonic() - start < seconds
 
 

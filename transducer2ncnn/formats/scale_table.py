@@ -59,8 +59,7 @@ def _add_line(table: ScaleTable, line: str) -> None:
     """Parse one line into the table; ValueError if it is none."""
     key, *words = line.split()
     try:
-        with np.errstate(over="ignore"):  # which is refused below
-            scales = np.array([float(word) for word in words], dtype=np.float32)
+        scales = _fp32(words)
     except ValueError:
         raise ValueError(f"expected a name and its scales, found {shown(line)!r}.") from None
     if key in table.weights or key in table.inputs:
@@ -86,11 +85,16 @@ def write(path: str | Path, table: ScaleTable) -> None:
         texts = [f"{scale:f}" for scale in scales]
         try:
             # As a reader will find them: 1e-9 is written as 0.000000.
-            _check(key, np.array([float(text) for text in texts], dtype=np.float32))
+            _check(key, _fp32(texts))
         except ValueError as e:
             raise UserError(f"{path}: {e}") from None
         lines.append(" ".join([key, *texts, "\n"]))
     write_text(path, "".join(lines))
+
+
+def _fp32(words: list[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        return np.array([float(word) for word in words]).astype(np.float32)
 
 
 def _check(key: str, scales: np.ndarray) -> None:
