@@ -21,8 +21,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from transducer2ncnn.families.lstm import LstmSizes
-from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.families.contract import Settings
+from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
+from transducer2ncnn.families.lstm.graph import build
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +51,7 @@ def random_state(sizes: LstmSizes) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors with random weights, every one of them scaled."""
     torch.manual_seed(0)
     state = {}
-    for name, tensor in LstmTransducer(sizes).state_dict().items():
+    for name, tensor in build(LstmArchitecture(sizes, Settings())).state_dict().items():
         if name.endswith("eps"):
             state[name] = tensor
             continue

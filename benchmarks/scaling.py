@@ -26,7 +26,7 @@ import yaml
 
 from benchmarks.full_size import ROOT, measure
 from transducer2ncnn.base.layout import PARTS, file_name
-from transducer2ncnn.quantization import calibration
+from transducer2ncnn.quantization import sharing, statistics
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 DIGITS = ROOT / "models" / "digits"
@@ -81,7 +81,7 @@ def write_recordings(work: Path, seconds: float, length: float) -> Path:
         soundfile.write(wav, samples, SAMPLE_RATE)
         durations[str(wav)] = length
     table = work / "recordings.tsv"
-    calibration.write_recordings(table, durations, dict.fromkeys(durations, "-"))
+    sharing.write_recordings(table, durations, dict.fromkeys(durations, "-"))
     return table
 
 
@@ -106,7 +106,7 @@ def observe(work: Path, recordings: Path, shards: int) -> None:
 
 def write_manifest(work: Path, recordings: Path) -> Path:
     """An evaluation's checked manifest of the same recordings, whatever is said in them."""
-    wavs = calibration.read_recordings(recordings)
+    wavs = sharing.read_recordings(recordings)
     (work / "evaluation.tsv").write_text("wav\ttext\n" + "".join(f"{w}\tone\n" for w in wavs))
     checked = work / "evaluation.jsonl"
     run_script("check_recordings", "--manifest", work / "evaluation.tsv", "--output", checked)
@@ -197,7 +197,7 @@ def main() -> None:
         print(f"{'a shard of histograms':<64} {shard.stat().st_size / 1e6:8.1f} MB")
         for shards in (2, 100):
             start = time.perf_counter()
-            calibration.load([shard] * shards)
+            statistics.load([shard] * shards)
             print(f"{f'merging {shards} shards':<64} {time.perf_counter() - start:8.1f} s")
 
 

@@ -54,9 +54,14 @@ def model_of(wildcards):
     return CONFIG.models[wildcards.model]
 
 
+# Once a family: the models may be many.
+cached_digest = functools.cache(code_digest)
+
+
 def code(script, *distributions):
-    """A rule's parameter that changes with the code behind the rule."""
-    return code_digest(f"workflow_scripts/{script}.py", *distributions)
+    """A rule's parameter that changes with the code behind the rule, the model's family included."""
+    path = f"workflow_scripts/{script}.py"
+    return lambda wildcards: cached_digest(path, *distributions, family=model_of(wildcards).family)
 
 
 def digest(*patterns):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,11 @@ import torch
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.export import convert, torchscript
-from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.families import model
+from transducer2ncnn.families.contract import Settings
+from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
+from transducer2ncnn.families.lstm.graph import build
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.verification import reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +26,28 @@ GOLDEN = ROOT / "tests" / "golden"
 #: Golden folders, with and without an LSTM projection.
 GOLDEN_MODELS = ("checkpoint-projection", "checkpoint-no-projection")
 
-LSTM = FAMILIES["lstm"]
+
+def lstm_architecture(**sizes: int) -> LstmArchitecture:
+    """Of a small model, but for what is given."""
+    small = {
+        "feature_dim": 80,
+        "encoder_dim": 12,
+        "decoder_dim": 8,
+        "joiner_dim": 10,
+        "vocab_size": 15,
+        "context_size": 2,
+        "num_encoder_layers": 2,
+        "rnn_hidden_size": 16,
+        "dim_feedforward": 20,
+    }
+    return LstmArchitecture(LstmSizes(**small | sizes), Settings())
+
+
+def random_lstm(**sizes: int) -> Transducer:
+    """A small model with random weights."""
+    torch.manual_seed(0)
+    return build(lstm_architecture(**sizes)).eval().requires_grad_(False)
+
 
 #: Files whose tests take minutes, the longest first. Begun last, one would leave a core waiting.
 LONG = ("test_slurm.py", "test_workflow.py", "test_storage.py", "test_sources.py")
@@ -39,10 +63,17 @@ class Export:
     """One golden model, exported to a folder with fp32/ and fp16/ in it."""
 
     name: str
-    network: torch.nn.Module
-    sizes: Any
+    network: Transducer
     folder: Path
     reference: Path
+
+    @property
+    def architecture(self) -> LstmArchitecture:
+        return self.network.architecture
+
+    @property
+    def sizes(self) -> LstmSizes:
+        return self.architecture.sizes
 
     def files(self, precision: str) -> dict[str, tuple[Path, Path]]:
         return layout.ncnn_files(self.folder / precision)
@@ -51,17 +82,17 @@ class Export:
         return dict(np.load(GOLDEN / self.name / "expected-pretrained.npz"))
 
 
-def export(network: torch.nn.Module, sizes: Any, folder: Path) -> None:
+def export(network: Transducer, folder: Path) -> None:
     """Trace and convert a model as the rules do."""
     for part in layout.PARTS:
         traced = folder / f"{part}.pt"
-        torchscript.trace(network, LSTM, sizes, part, traced)
+        torchscript.trace(network, part, traced)
         for precision in ("fp32", "fp16"):
             param, bin_ = layout.ncnn_files(folder / precision)[part]
             convert.convert(traced, param, bin_, fp16=precision == "fp16")
 
 
-def check_computes(network: torch.nn.Module, expected: Mapping[str, np.ndarray]) -> None:
+def check_computes(network: Transducer, expected: Mapping[str, np.ndarray]) -> None:
     """Check a model against what the recipe's own modules computed, to 1e-5."""
     golden = {k: torch.from_numpy(v) for k, v in expected.items()}
     lengths = {int(k.split("_")[1][1:]) for k in golden if k.startswith("encoder_T")}
@@ -81,11 +112,11 @@ def check_computes(network: torch.nn.Module, expected: Mapping[str, np.ndarray])
 @pytest.fixture(scope="session", params=GOLDEN_MODELS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder = tmp_path_factory.mktemp(request.param)
-    network, sizes = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
-    export(network, sizes, folder)
-    arrays = reference.make(network, LSTM, sizes, lengths=[9, 39, 100], segments=25)
+    network = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
+    export(network, folder)
+    arrays = reference.make(network, lengths=[9, 39, 100], segments=25)
     reference.save(folder / "reference.npz", arrays)
-    return Export(request.param, network, sizes, folder, folder / "reference.npz")
+    return Export(request.param, network, folder, folder / "reference.npz")
 
 
 @contextmanager

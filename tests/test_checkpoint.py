@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, LSTM, check_computes
+from conftest import GOLDEN, check_computes, lstm_architecture
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.families import described, model
-from transducer2ncnn.families.lstm import LstmSizes
-from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.families import model
+from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
+from transducer2ncnn.families.lstm.graph import build
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import checkpoint
 
 CASES = [
@@ -32,21 +33,50 @@ CASES = [
 
 @pytest.mark.parametrize(("folder", "file", "expected"), CASES)
 def test_modules_compute_what_the_recipe_does(folder: str, file: str, expected: str) -> None:
-    network, _ = model.load(GOLDEN / folder / file, "lstm")
+    network = model.load(GOLDEN / folder / file, "lstm")
     check_computes(network, np.load(GOLDEN / folder / expected))
 
 
 def test_sizes_are_read_off_the_tensors() -> None:
-    _, sizes = model.load(GOLDEN / "checkpoint-projection" / "pretrained.pt", "lstm", parts=())
-    assert sizes == LstmSizes(80, 3, 32, 48, 40, 24, 28, 32, 2)
-    _, sizes = model.load(GOLDEN / "checkpoint-no-projection" / "pretrained.pt", "lstm", parts=())
-    assert sizes == LstmSizes(80, 2, 40, 40, 64, 32, 20, 30, 2)
+    def sizes(folder: str) -> LstmSizes:
+        return model.load(GOLDEN / folder / "pretrained.pt", "lstm", parts=()).architecture.sizes
+
+    assert sizes("checkpoint-projection") == LstmSizes(
+        feature_dim=80,
+        num_encoder_layers=3,
+        encoder_dim=32,
+        rnn_hidden_size=48,
+        dim_feedforward=40,
+        decoder_dim=24,
+        joiner_dim=28,
+        vocab_size=32,
+        context_size=2,
+    )
+    assert sizes("checkpoint-no-projection") == LstmSizes(
+        feature_dim=80,
+        num_encoder_layers=2,
+        encoder_dim=40,
+        rnn_hidden_size=40,
+        dim_feedforward=64,
+        decoder_dim=32,
+        joiner_dim=20,
+        vocab_size=30,
+        context_size=2,
+    )
 
 
 def test_full_size_parameter_counts(tmp_path: Path) -> None:
-    sizes = LstmSizes(80, 12, 512, 1024, 2048, 512, 512, 500, 2)
+    architecture = lstm_architecture(
+        num_encoder_layers=12,
+        encoder_dim=512,
+        rnn_hidden_size=1024,
+        dim_feedforward=2048,
+        decoder_dim=512,
+        joiner_dim=512,
+        vocab_size=500,
+    )
     with torch.device("meta"):
-        state = LstmTransducer(sizes).state_dict()
+        state = build(architecture).state_dict()
     torch.save({"model": {k: torch.zeros(v.shape) for k, v in state.items()}}, tmp_path / "x.pt")
     counts = model.describe(tmp_path / "x.pt", "lstm")["parameters"]
     assert counts == {
@@ -165,7 +195,7 @@ def test_half_precision_is_read_as_fp32(tmp_path: Path) -> None:
     golden = checkpoint.load_state_dict(GOLDEN / "checkpoint-projection" / "pretrained.pt")
     for dtype in (torch.float16, torch.bfloat16):
         torch.save({"model": {k: v.to(dtype) for k, v in golden.items()}}, tmp_path / "x.pt")
-        network, _ = model.load(tmp_path / "x.pt", "lstm")
+        network = model.load(tmp_path / "x.pt", "lstm")
         for name, tensor in network.state_dict().items():
             assert tensor.dtype == torch.float32
             scale = golden.get(f"{name}_scale", torch.tensor(0.0)).to(dtype).float()
@@ -257,7 +287,7 @@ OTHER_ARCHITECTURES = {
         ),
         ("scale of 0", r"'joiner.output_linear.weight_scale' is -1000,.*the scale is 0 in fp32"),
         ("scale of nan", r"'joiner.output_linear.weight_scale' is nan,.*the scale is nan in fp32"),
-        ("layer missing", "layers are numbered 0, 2. Expected 0 to their number − 1"),
+        ("layer missing", "encoder.encoder.layers.N are numbered 0, 2. Expected all from 0"),
         ("no vocabulary", "vocab_size, read off its tensors' shapes, would be 0"),
         ("zipformer", "encoder.encoders.0.*it looks like a Zipformer transducer"),
         ("zipformer, downsampled", "it looks like a Zipformer transducer"),
@@ -290,6 +320,6 @@ def test_a_stated_size_that_differs_is_an_error_with_both() -> None:
 def test_described_models_survive_the_way_through_a_file() -> None:
     path = GOLDEN / "checkpoint-projection" / "pretrained.pt"
     description = json.loads(json.dumps(model.describe(path, "lstm")))
-    family, sizes = described(description)
-    assert family is LSTM
-    assert sizes == model.load(path, "lstm", parts=())[1]
+    architecture = described(description)
+    assert isinstance(architecture, LstmArchitecture)
+    assert architecture.sizes == model.load(path, "lstm", parts=()).architecture.sizes

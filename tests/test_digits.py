@@ -45,8 +45,8 @@ def test_its_tokens_are_its_bpe_models() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_sherpa_ncnn_hears_the_shipped_wavs(precision: str, tmp_path: Path) -> None:
-    network, sizes = model.load(DIGITS / "pretrained.pt", "lstm")
-    export(network, sizes, tmp_path)
+    network = model.load(DIGITS / "pretrained.pt", "lstm")
+    export(network, tmp_path)
     description = model.describe(DIGITS / "pretrained.pt", "lstm")
     files = layout.ncnn_files(tmp_path / precision)
     delivery.deliver(files, description, DIGITS / "tokens.txt", tmp_path / "sherpa")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import GOLDEN, LSTM, ROOT, Export, export
+from conftest import GOLDEN, ROOT, Export, export, lstm_architecture
 from test_workflow import Config, Workflow
 
 from transducer2ncnn.base import isolated, layout
@@ -65,14 +65,14 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchTran
     """
     folder = tmp_path_factory.mktemp("rounded")
     golden = GOLDEN / "checkpoint-projection"
-    network, sizes = model.load(golden / "pretrained.pt", "lstm")
+    network = model.load(golden / "pretrained.pt", "lstm")
     for parameter in network.parameters():
         parameter.copy_(parameter.half())
-    export(network, sizes, folder)
-    description = {"family": "lstm", "sizes": dataclasses.asdict(sizes)}
+    export(network, folder)
+    description = model.describe(golden / "pretrained.pt", "lstm")
     files = layout.ncnn_files(folder / "fp32")
     delivery.deliver(files, description, golden / "tokens.txt", folder / "sherpa", delivery.link)
-    return folder / "sherpa", TorchTransducer(network, LSTM, sizes)
+    return folder / "sherpa", TorchTransducer(network)
 
 
 @pytest.mark.parametrize("how", [search.GREEDY, BEAM], ids=["greedy", "beam"])
@@ -81,7 +81,7 @@ def test_pytorch_and_sherpa_ncnn_find_the_same_tokens(
 ) -> None:
     folder, transducer = delivered
     utterances = recordings.check(TABLE)
-    symbols = tokens.read(folder / "tokens.txt", transducer.sizes.vocab_size)
+    symbols = tokens.read(folder / "tokens.txt", transducer.architecture.sizes.vocab_size)
     found = by_sherpa_ncnn(folder, symbols, utterances, how, tmp_path)
     expected = [
         decoding.heard(search.decode(transducer, recordings.read(u), how), symbols)
@@ -93,16 +93,15 @@ def test_pytorch_and_sherpa_ncnn_find_the_same_tokens(
 
 def test_one_search_runs_on_ncnn_and_on_pytorch(exported: Export) -> None:
     samples = audio.read(GOLDEN / "int8" / "wavs" / "tts-00.wav")
-    by_ncnn = NcnnTransducer(exported.files("fp32"), LSTM, exported.sizes)
-    by_pytorch = TorchTransducer(exported.network, LSTM, exported.sizes)
+    by_ncnn = NcnnTransducer(exported.files("fp32"), exported.architecture)
+    by_pytorch = TorchTransducer(exported.network)
     assert search.decode(by_ncnn, samples) == search.decode(by_pytorch, samples)
 
 
 class Scripted:
     """A transducer whose joiner says what a table says, by the frame and the last token."""
 
-    family = LSTM
-    sizes = LSTM.Sizes(80, 1, 4, 4, 4, 4, 4, 4, 2)
+    architecture = lstm_architecture()
 
     def __init__(self, probabilities: Callable[[int, int], list[float]]) -> None:
         self._probabilities = probabilities

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import LSTM, Export, export
+from conftest import Export, export, random_lstm
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.export import convert
-from transducer2ncnn.families.lstm.graph import LstmTransducer
 from transducer2ncnn.formats import param, sherpa
 from transducer2ncnn.verification import parity, reference
 
@@ -56,7 +53,7 @@ def test_fp16_halves_the_weights(exported: Export) -> None:
 
 
 def test_the_same_bytes_again(exported: Export, tmp_path: Path) -> None:
-    export(exported.network, exported.sizes, tmp_path)
+    export(exported.network, tmp_path)
     for precision in ("fp32", "fp16"):
         again = layout.ncnn_files(tmp_path / precision)
         for part, pair in exported.files(precision).items():
@@ -65,12 +62,11 @@ def test_the_same_bytes_again(exported: Export, tmp_path: Path) -> None:
 
 
 def test_context_size_one(tmp_path: Path) -> None:
-    sizes = dataclasses.replace(LSTM.Sizes(80, 1, 16, 24, 16, 8, 8, 10, 2), context_size=1)
-    torch.manual_seed(0)
-    network = LstmTransducer(sizes).eval().requires_grad_(False)
-    export(network, sizes, tmp_path)
-    reference.save(tmp_path / "ref.npz", reference.make(network, LSTM, sizes, [9, 30], 5))
-    found = parity.compare(tmp_path / "ref.npz", "lstm", layout.ncnn_files(tmp_path / "fp32"), 1e-4)
+    network = random_lstm(num_encoder_layers=1, context_size=1)
+    export(network, tmp_path)
+    reference.save(tmp_path / "ref.npz", reference.make(network, [9, 30], 5))
+    files = layout.ncnn_files(tmp_path / "fp32")
+    found = parity.compare(tmp_path / "ref.npz", network.architecture, files, 1e-4)
     assert found["decoder"]["max_error"] < 1e-5
 
 

@@ -425,7 +425,7 @@ def test_a_tied_model_computes_what_an_untied_one_does(path: Path) -> None:
     expected = []
     for tensors in (untied, dict(state) | {other: state[name]}):
         torch.save({"model": tensors}, path)
-        network, _ = model.load(path, "lstm")
+        network = model.load(path, "lstm")
         expected.append({k: v.clone() for k, v in network.state_dict().items()})
     for key, value in expected[0].items():
         assert torch.equal(value, expected[1][key]), key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import struct
@@ -17,8 +18,8 @@ from test_hostile_checkpoint import little_memory
 
 from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.families import described
 from transducer2ncnn.families.lstm import LstmSizes
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import npz, param, scale_table, tokens, weights
 from transducer2ncnn.speech import audio, manifests, recordings
 
@@ -230,14 +231,20 @@ def test_a_missing_key_is_named_with_the_file(path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", None, True, [1], 2**31])
 def test_sizes_of_a_model_that_are_none_are_refused(value: object) -> None:
-    sizes = vars(LstmSizes(80, 2, 8, 8, 8, 8, 8, 8, 2))
-    described({"family": "lstm", "sizes": sizes})
-    with pytest.raises(UserError, match="vocab_size is .*, expected a whole number above 0"):
-        described({"family": "lstm", "sizes": sizes | {"vocab_size": value}})
-    with pytest.raises(UserError, match="describes no model"):
-        described({"family": "lstm", "sizes": sizes | {"other": 1}})
-    with pytest.raises(UserError, match="describes no model"):
-        described({"family": ["lstm"], "sizes": sizes})
+    sizes = {field.name: 8 for field in dataclasses.fields(LstmSizes)}
+    whole = {"family": "lstm", "sizes": sizes, "settings": {}}
+    assert described(whole).sizes.vocab_size == 8
+    with pytest.raises(UserError, match="vocab_size is .*, expected whole numbers above 0"):
+        described(whole | {"sizes": sizes | {"vocab_size": value}})
+    for damaged in (
+        whole | {"sizes": sizes | {"other": 1}},
+        whole | {"sizes": []},
+        whole | {"settings": {"a": 1}},
+        whole | {"family": ["lstm"]},
+        {"sizes": sizes},
+    ):
+        with pytest.raises(UserError, match="describes no model|not a model family"):
+            described(damaged)
 
 
 def test_arrays_that_would_fill_the_memory_are_refused(path: Path) -> None:

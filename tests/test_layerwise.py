@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import GOLDEN
 
-from transducer2ncnn.families import FAMILIES
-from transducer2ncnn.families.model import load
+from transducer2ncnn.families.model import describe, load
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import layerwise, quantize
-from transducer2ncnn.quantization.calibration import Histogram
+from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.verification import reference
 
 INT8 = GOLDEN / "int8"
@@ -97,9 +95,9 @@ def test_no_difference_has_no_ratio(pairs: tuple) -> None:
 
 
 def test_input_figures_by_hand() -> None:
-    values = torch.cat([torch.zeros(50), torch.linspace(0.001, 3.999, 4000), torch.tensor([-8.0])])
+    values = np.concatenate([np.zeros(50), np.linspace(0.001, 3.999, 4000), [-8.0]])
     histogram = Histogram("Linear", "encoder.x")
-    histogram.add(values)
+    histogram.add(values.astype(np.float32))
     layer = parse_layer("InnerProduct linear_1 1 1 in0 out0 0=6 1=1 2=60 8=2")
     table = ScaleTable({"linear_1_param_0": np.array([1, 9, 5], np.float32)}, {"linear_1": 127 / 3})
     found = layerwise.figures("encoder", layer, ("Linear", "x"), table, histogram)
@@ -116,9 +114,8 @@ def test_input_figures_by_hand() -> None:
 
 
 def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
-    network, sizes = load(INT8 / "pretrained.pt", "lstm")
-    family = FAMILIES["lstm"]
-    reference.save(tmp_path / "r.npz", reference.make(network, family, sizes, [9], segments=3))
+    network = load(INT8 / "pretrained.pt", "lstm")
+    reference.save(tmp_path / "r.npz", reference.make(network, [9], segments=3))
     graph = param.read(INT8 / "encoder.int8-lstm.param")
     names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
     layers = layerwise.quantized(graph, weights.read(graph, INT8 / "encoder.int8-lstm.bin"))
@@ -138,7 +135,7 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
         "encoder": (INT8 / "encoder.int8-lstm.param", INT8 / "encoder.int8-lstm.bin"),
         "joiner": (INT8 / "joiner.int8.param", INT8 / "joiner.int8.bin"),
     }
-    description = {"family": "lstm", "sizes": vars(sizes)}
+    description = describe(INT8 / "pretrained.pt", "lstm")
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     found = layerwise.errors(files, int8, description, [noise[:100], noise])
     assert found["recordings"] == 1 and found["seconds"] == 1.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, LSTM, Export
+from conftest import GOLDEN, Export, lstm_architecture
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
@@ -38,8 +38,8 @@ def test_the_layers_it_knows_are_those_its_ncnn_registers() -> None:
 
 def test_the_patch_is_the_hand_edit() -> None:
     plain = param.read(GOLDEN / "int8" / "encoder.ncnn.param")
-    sizes = LSTM.Sizes(80, 2, 64, 128, 96, 64, 48, 40, 2)
-    patched = sherpa.with_meta_data(plain, LSTM.sherpa_meta_data(sizes)).text()
+    architecture = lstm_architecture(num_encoder_layers=2, encoder_dim=64, rnn_hidden_size=128)
+    patched = sherpa.with_meta_data(plain, architecture.meta_data()).text()
     golden = (GOLDEN / "int8" / "encoder.sherpa.ncnn.param").read_text()
     assert [x.split() for x in patched.splitlines()] == [x.split() for x in golden.splitlines()]
 
@@ -47,7 +47,11 @@ def test_the_patch_is_the_hand_edit() -> None:
 @pytest.fixture
 def folder(exported: Export, tmp_path: Path) -> Path:
     """The exported model, delivered."""
-    description = {"family": "lstm", "sizes": dataclasses.asdict(exported.sizes)}
+    description = {
+        "family": "lstm",
+        "sizes": dataclasses.asdict(exported.sizes),
+        "settings": {},
+    }
     tokens_txt = GOLDEN / exported.name / "tokens.txt"
     delivery.deliver(exported.files("fp32"), description, tokens_txt, tmp_path / "sherpa")
     return tmp_path / "sherpa"
@@ -69,7 +73,7 @@ def test_it_hears_what_plain_ncnn_hears(
     exported: Export, folder: Path, recordings: dict[str, np.ndarray]
 ) -> None:
     by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
-    transducer = NcnnTransducer(exported.files("fp32"), LSTM, exported.sizes)
+    transducer = NcnnTransducer(exported.files("fp32"), exported.architecture)
     symbols = tokens.read(folder / "tokens.txt", exported.sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
     assert by_sherpa == by_ncnn
@@ -148,7 +152,7 @@ def test_what_it_cannot_use_is_not_delivered(
     with pytest.raises(UserError, match=message):
         delivery.deliver(
             exported.files("fp32"),
-            {"family": "lstm", "sizes": sizes},
+            {"family": "lstm", "sizes": sizes, "settings": {}},
             GOLDEN / exported.name / "tokens.txt",
             tmp_path / "sherpa",
         )

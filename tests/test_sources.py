@@ -14,13 +14,11 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import GOLDEN, ROOT, check_computes
+from conftest import GOLDEN, ROOT, check_computes, random_lstm
 from hub_server import HubServer, environment
 from workflow import Config, Workflow
 
 from transducer2ncnn.families import model
-from transducer2ncnn.families.lstm import LstmSizes
-from transducer2ncnn.families.lstm.graph import LstmTransducer
 
 GOLDEN_MODEL = GOLDEN / "checkpoint-projection"
 
@@ -100,7 +98,7 @@ def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
     folder = results(finished, "hub")
     fetched = {str(f.relative_to(folder / "hub")) for f in (folder / "hub").rglob("*.*")}
     assert fetched == repository().keys() - {"README.md"}
-    network, _ = model.load(folder / "hub" / "exp" / "pretrained.pt", "lstm")
+    network = model.load(folder / "hub" / "exp" / "pretrained.pt", "lstm")
     check_computes(network, np.load(GOLDEN_MODEL / "expected-pretrained.npz"))
     assert (folder / "sherpa-ncnn" / "fp32" / "tokens.txt").is_file()
     assert "results/hub/hub/test_wavs/a.wav" in (folder / "transcripts" / "fp32.tsv").read_text()
@@ -114,7 +112,7 @@ def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
 
 
 def test_an_average_is_exported(finished: Sources) -> None:
-    network, _ = model.load(results(finished, "trained") / "averaged.pt", "lstm")
+    network = model.load(results(finished, "trained") / "averaged.pt", "lstm")
     check_computes(network, np.load(GOLDEN_MODEL / "expected-epoch-4-avg-2-averaged-model.npz"))
     assert (results(finished, "trained") / "sherpa-ncnn" / "fp32" / "tokens.txt").is_file()
     made = manifest(finished, "trained")
@@ -222,19 +220,8 @@ def test_what_the_hub_lacks_is_one_message(finished: Sources) -> None:
 
 def save_random(path: Path, **sizes: int) -> None:
     """A model of a shape that no golden checkpoint has."""
-    small = {
-        "feature_dim": 80,
-        "num_encoder_layers": 2,
-        "encoder_dim": 24,
-        "rnn_hidden_size": 32,
-        "dim_feedforward": 40,
-        "decoder_dim": 20,
-        "joiner_dim": 28,
-        "vocab_size": 32,
-        "context_size": 2,
-    }
-    torch.manual_seed(0)
-    torch.save({"model": LstmTransducer(LstmSizes(**small | sizes)).state_dict()}, path)
+    small = {"num_encoder_layers": 2, "encoder_dim": 24, "rnn_hidden_size": 32, "vocab_size": 32}
+    torch.save({"model": random_lstm(**small | sizes).state_dict()}, path)
 
 
 @pytest.mark.parametrize(

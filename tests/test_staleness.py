@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from transducer2ncnn.workflow.staleness import _reached, code_digest
+from transducer2ncnn.workflow.staleness import PACKAGES, _reached, code_digest
+
+FAMILIES = "transducer2ncnn/families"
 
 
 @pytest.fixture
@@ -47,11 +50,78 @@ def test_versions_of_libraries_change_it(project: Path, monkeypatch: pytest.Monk
 
 def test_the_rules_scripts_reach_what_they_use() -> None:
     def reached(script: str) -> set[str]:
-        return {
-            str(f.relative_to(ROOT)) for f in _reached(ROOT / "workflow_scripts" / script, ROOT)
-        }
+        files = _reached(ROOT / "workflow_scripts" / script, "lstm", ROOT)
+        return {str(f.relative_to(ROOT)) for f in files}
 
     assert "transducer2ncnn/families/lstm/graph.py" in reached("trace.py")
+    assert "transducer2ncnn/families/lstm/__init__.py" in reached("verify.py")
     assert "transducer2ncnn/families/lstm/graph.py" not in reached("verify.py")
     assert "transducer2ncnn/verification/parity.py" in reached("verify.py")
     assert "transducer2ncnn/engines/search.py" in reached("transcribe.py")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's code, with one more family."""
+    folder = tmp_path_factory.mktemp("copy")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package)
+    shutil.copytree(folder / FAMILIES / "lstm", folder / FAMILIES / "other")
+    return folder
+
+
+def digests(project: Path, family: str) -> dict[str, str]:
+    """The digest of each script's code for a model of a family, by the script's name."""
+    scripts = sorted((project / "workflow_scripts").glob("*.py"))
+    assert len(scripts) > 20
+    return {
+        path.stem: code_digest(path.relative_to(project), family=family, root=project)
+        for path in scripts
+    }
+
+
+def changed(project: Path, file: str, family: str = "lstm") -> set[str]:
+    """The scripts that are stale, for a model of a family, once a file is changed."""
+    path, before = project / file, digests(project, family)
+    source = path.read_text()
+    try:
+        path.write_text(source + "\nCHANGED = True\n")
+        after = digests(project, family)
+    finally:
+        path.write_text(source)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_another_family_makes_nothing_stale(copy: Path) -> None:
+    assert digests(copy, "lstm") == digests(ROOT, "lstm")
+    for file in ("other/__init__.py", "other/graph.py"):
+        assert changed(copy, f"{FAMILIES}/{file}", "lstm") == set()
+    # The names of architectures that are not supported are for messages only.
+    assert changed(copy, f"{FAMILIES}/resemblance.py", "lstm") == set()
+
+
+def test_a_familys_own_files_make_its_models_stale(copy: Path) -> None:
+    for family in ("lstm", "other"):
+        network = changed(copy, f"{FAMILIES}/{family}/graph.py", family)
+        assert network == {
+            "decode_pytorch",
+            "inspect_checkpoint",
+            "make_reference",
+            "observe",
+            "trace",
+        }
+        architecture = changed(copy, f"{FAMILIES}/{family}/__init__.py", family)
+        assert architecture >= network | {"verify", "deliver", "transcribe", "verify_int8"}
+        # These know nothing of the model but its files.
+        assert not architecture & {"convert", "quantize", "make_scale_table", "score"}
+
+
+def test_a_script_that_loads_a_family_is_given_one() -> None:
+    with pytest.raises(ValueError, match=r"trace\.py loads a family"):
+        code_digest("workflow_scripts/trace.py")
+
+
+def test_how_a_threshold_is_chosen_leaves_what_was_observed_alone(copy: Path) -> None:
+    stale = changed(copy, "transducer2ncnn/quantization/thresholds.py")
+    assert "make_scale_table" in stale
+    assert not stale & {"observe", "measure_recordings", "quantize", "trace"}

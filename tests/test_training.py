@@ -62,7 +62,7 @@ def test_each_way_computes_what_the_recipes_average_does(
         state = average(*arguments) if choice.use_averaged_model else average(arguments)
         path = tmp_path / "averaged.pt"
         checkpoint.save(path, state)
-    network, _ = model.load(path, "lstm")
+    network = model.load(path, "lstm")
     check_computes(network, np.load(EXP_DIR / f"expected-{expected}.npz"))
 
 

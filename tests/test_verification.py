@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LSTM, Export, export
+from conftest import Export, export
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
@@ -21,7 +21,9 @@ from transducer2ncnn.verification import parity, reference
 def compare(exported: Export, folder: Path, tolerance: float = 1e-4) -> dict:
     """As the rule does it: in a process of its own, since ncnn may crash."""
     files = layout.ncnn_files(folder)
-    return isolated.call(parity.compare, str(exported.reference), "lstm", files, tolerance)
+    return isolated.call(
+        parity.compare, str(exported.reference), exported.architecture, files, tolerance
+    )
 
 
 def broken_copy(exported: Export, tmp_path: Path, part: str, edit: Callable[[str], str]) -> Path:
@@ -76,7 +78,7 @@ def test_swapped_gates(exported: Export, tmp_path: Path) -> None:
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         i, f, g, o = getattr(lstm, name).data.chunk(4)
         getattr(lstm, name).data = torch.cat([i, f, o, g])
-    export(network, exported.sizes, tmp_path)
+    export(network, tmp_path)
     with pytest.raises(parity.Mismatch, match="output of LSTM .* encoder.layers.1.lstm"):
         compare(exported, tmp_path / "fp32")
 
@@ -93,7 +95,7 @@ def test_swapped_gates(exported: Export, tmp_path: Path) -> None:
 def test_one_wrong_weight(exported: Export, tmp_path: Path, part: str, name: str) -> None:
     network = copy.deepcopy(exported.network)
     getattr(network, part).get_submodule(name).weight.data.view(-1)[0] += 0.5
-    export(network, exported.sizes, tmp_path)
+    export(network, tmp_path)
     with pytest.raises(parity.Mismatch) as caught:
         compare(exported, tmp_path / "fp32")
     assert f"the {part} in ncnn is not the PyTorch model" in str(caught.value)
@@ -165,7 +167,7 @@ def test_streaming_is_the_whole_utterance_at_once(exported: Export) -> None:
     """Without this, comparing at long lengths would say nothing of streaming."""
     features = reference.synthetic_features(np.random.default_rng(1), 49, 80)
     x = torch.from_numpy(features)[None]
-    h, c = (torch.from_numpy(s)[:, None] for s in LSTM.initial_states(exported.sizes))
+    h, c = (torch.from_numpy(s)[:, None] for s in exported.architecture.initial_states())
     whole, lengths, _, _ = exported.network.encoder(x, torch.tensor([49.0]), h, c)
     pieces = []
     for start in range(0, 49 - 8, 4):

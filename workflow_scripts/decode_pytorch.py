@@ -8,7 +8,6 @@ import numpy as np
 from transducer2ncnn.base import errors
 from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding
-from transducer2ncnn.families import FAMILIES
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
 from transducer2ncnn.workflow.staleness import code_digest
@@ -26,7 +25,8 @@ def main() -> None:
 
     how = decoding_arguments.decoding(args)
     model_digest = decoding.digest([args.checkpoint, args.tokens])
-    cache = decoding.Cache(args.cache, args.family, model_digest, how, code_digest(*CODE))
+    code = code_digest(*CODE, family=args.family)
+    cache = decoding.Cache(args.cache, args.family, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
@@ -53,9 +53,9 @@ def fill(
     torch.set_num_threads(1)
     # Which of its implementations PyTorch takes is nothing that a user could act on.
     warnings.filterwarnings("ignore", message="LSTM with projections")
-    network, sizes = model.load(args.checkpoint, args.family)
-    symbols = tokens.read(args.tokens, sizes.vocab_size)
-    transducer = TorchTransducer(network, FAMILIES[args.family], sizes)
+    network = model.load(args.checkpoint, args.family)
+    symbols = tokens.read(args.tokens, network.architecture.sizes.vocab_size)
+    transducer = TorchTransducer(network)
 
     def hear(samples: np.ndarray) -> decoding.Heard:
         return decoding.heard(search.decode(transducer, samples, how), symbols)

@@ -7,7 +7,7 @@ from pathlib import Path
 from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import decoding
 from transducer2ncnn.export import delivery
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
 from transducer2ncnn.workflow.staleness import code_digest
@@ -27,12 +27,13 @@ def main() -> None:
     files, how = ncnn_files(args), decoding_arguments.decoding(args)
     paths = [path for pair in files.values() for path in pair]
     model_digest = decoding.digest([*paths, args.tokens])
-    cache = decoding.Cache(args.cache, model_digest, how, code_digest(*CODE))
+    description = reading.read_json(args.description)
+    code = code_digest(*CODE, family=description["family"])
+    cache = decoding.Cache(args.cache, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        description = reading.read_json(args.description)
-        _, sizes = described(description)
+        sizes = described(description).sizes
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)

@@ -3,7 +3,7 @@
 import argparse
 
 from transducer2ncnn.base import errors
-from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.families import model
 from transducer2ncnn.verification import reference
 
 
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    network, sizes = model.load(args.checkpoint, args.family)
-    arrays = reference.make(network, FAMILIES[args.family], sizes, args.lengths, args.segments)
+    network = model.load(args.checkpoint, args.family)
+    arrays = reference.make(network, args.lengths, args.segments)
     reference.save(args.output, arrays)
     print(f"{len(arrays)} arrays, {sum(a.nbytes for a in arrays.values()) / 1e6:.1f} MB")
 

@@ -5,7 +5,7 @@ import argparse
 from transducer2ncnn.base import errors
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import calibration, quantize
+from transducer2ncnn.quantization import pairing, quantize, statistics, thresholds
 
 
 def main() -> None:
@@ -29,12 +29,12 @@ def main() -> None:
     scales = quantize.weight_scales(graph, weights.read(graph, args.network[1]), types, args.keep)
     table = scale_table.ScaleTable(weights=scales)
     if args.observed:
-        histograms = calibration.load(args.observed)[args.part]
-        by_name = calibration.by_ncnn_name(graph, histograms, args.network[0])
+        histograms = statistics.load(args.observed)[args.part]
+        by_name = pairing.by_ncnn_name(graph, histograms, args.network[0])
         for name, histogram in by_name.items():
             if name in args.keep:
                 continue
-            found = calibration.input_scale(histogram)
+            found = thresholds.input_scale(histogram)
             table.inputs[name] = found.scale
             print(
                 f"{name:<40} : max = {found.absmax:<15f} threshold = {found.threshold:<15f} "

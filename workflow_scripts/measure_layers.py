@@ -6,7 +6,7 @@ from pathlib import Path
 from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import calibration, layerwise
+from transducer2ncnn.quantization import layerwise, pairing, statistics
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
 
     int8 = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
-    observed = calibration.load(args.observed)
+    observed = statistics.load(args.observed)
     description = reading.read_json(args.description)
     recordings = [audio.read(wav) for wav in args.wavs]
     try:
@@ -51,7 +51,7 @@ def main() -> None:
         graph, table = param.read(graph_file), scale_table.read(table_file)
         names = layerwise.pytorch_names(args.reference, part, graph)
         histograms = (
-            calibration.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
+            pairing.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
             histogram = histograms.get(layer.name)

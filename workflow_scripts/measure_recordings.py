@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from transducer2ncnn.base import errors
-from transducer2ncnn.quantization import calibration
+from transducer2ncnn.quantization import sharing
 from transducer2ncnn.speech import audio
 from transducer2ncnn.workflow import provenance
 
@@ -18,7 +18,7 @@ def main() -> None:
     wavs = args.recordings.read_text(encoding="utf-8").splitlines()
     durations = {wav: audio.duration(wav) for wav in wavs}
     hashes = {wav: provenance.fingerprint(wav)["sha256"] for wav in wavs}
-    calibration.write_recordings(args.output, durations, hashes)
+    sharing.write_recordings(args.output, durations, hashes)
     print(f"{len(wavs)} recordings, {sum(durations.values()):.0f} s of audio")
 
 

@@ -5,8 +5,8 @@ import sys
 import time
 
 from transducer2ncnn.base import errors
-from transducer2ncnn.families import FAMILIES, model
-from transducer2ncnn.quantization import calibration
+from transducer2ncnn.families import model
+from transducer2ncnn.quantization import observing, sharing, statistics
 from transducer2ncnn.speech import audio
 
 #: Seconds between two lines of progress.
@@ -23,10 +23,10 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    durations = calibration.read_recordings(args.recordings)
-    mine = calibration.share(durations, args.shard, args.shards)
+    durations = sharing.read_recordings(args.recordings)
+    mine = sharing.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
-    network, sizes = model.load(args.checkpoint, args.family)
+    network = model.load(args.checkpoint, args.family)
 
     # Read when they are needed: a batch of long recordings would fill the memory.
     batches = (((wav, audio.blocks(wav)) for wav in batch) for batch in mine)
@@ -38,8 +38,8 @@ def main() -> None:
             said = time.monotonic()
             print(f"observed {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
 
-    observed = calibration.observe(network, FAMILIES[args.family], sizes, batches, progress)
-    calibration.save(args.output, observed)
+    observed = observing.observe(network, batches, progress)
+    statistics.save(args.output, observed)
     took = time.monotonic() - start
     print(f"shard {args.shard}: observed {total:.1f} s of audio in {took:.1f} s")
 

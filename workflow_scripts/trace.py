@@ -5,7 +5,7 @@ import argparse
 from transducer2ncnn.base import errors
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.export import torchscript
-from transducer2ncnn.families import FAMILIES, model
+from transducer2ncnn.families import model
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    network, sizes = model.load(args.checkpoint, args.family, parts=[args.part])
-    torchscript.trace(network, FAMILIES[args.family], sizes, args.part, args.output)
+    network = model.load(args.checkpoint, args.family, parts=[args.part])
+    torchscript.trace(network, args.part, args.output)
     print(f"traced the {args.part}, which computes what the model does at every length checked")
 
 

@@ -7,7 +7,7 @@ from transducer2ncnn.base import errors, reading
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import transcription
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -28,9 +28,9 @@ def main() -> None:
     references = transcription.read_references(args.references)
     by_sherpa = transcription.sherpa_texts(args.sherpa, recordings, args.threads)
 
-    family, sizes = described(reading.read_json(args.description))
-    transducer = NcnnTransducer(ncnn_files(args), family, sizes, args.threads)
-    symbols = tokens.read(Path(args.sherpa, "tokens.txt"), sizes.vocab_size)
+    architecture = described(reading.read_json(args.description))
+    transducer = NcnnTransducer(ncnn_files(args), architecture, args.threads)
+    symbols = tokens.read(Path(args.sherpa, "tokens.txt"), architecture.sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
 
     transcripts = [

@@ -3,6 +3,7 @@
 import argparse
 
 from transducer2ncnn.base import errors, files, isolated, reading
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.verification import parity
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -16,12 +17,12 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    family = reading.read_json(args.description)["family"]
+    architecture = described(reading.read_json(args.description))
     folder = args.encoder[0].parent
     try:
         # ncnn can crash on files that are wrong enough.
         found = isolated.call(
-            parity.compare, args.reference, family, ncnn_files(args), args.tolerance
+            parity.compare, args.reference, architecture, ncnn_files(args), args.tolerance
         )
     except isolated.IsolatedError as e:
         raise errors.UserError(f"{folder}: ncnn cannot run these files: {e}") from None

@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from transducer2ncnn.families import Family
+from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.families.modules import Transducer
 
 
 class TorchTransducer:
     """A checkpoint's three networks in fp32, for ``search.decode``."""
 
-    def __init__(self, model: nn.Module, family: Family, sizes: Any) -> None:
+    def __init__(self, model: Transducer) -> None:
         self._model = model
-        self.family, self.sizes = family, sizes
+        self.architecture = model.architecture
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        outputs = from_torch(self.family, self._model.encoder(*to_torch(self.family, inputs)))
-        return outputs[0], outputs[self.family.FIRST_STATE :]
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        outputs = run_encoder(self._model, inputs)
+        return outputs[0], self.architecture.carried(outputs)
 
-    def decode(self, context: list[int]) -> np.ndarray:
-        return self._model.decoder(torch.tensor([context])).numpy().reshape(-1)
+    def decode(self, context: Sequence[int]) -> np.ndarray:
+        out: Tensor = self._model.decoder(torch.tensor([list(context)]))
+        return out.numpy().reshape(-1)
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
-        return self._model.joiner(torch.from_numpy(frame), torch.from_numpy(decoder_out)).numpy()
+        out: Tensor = self._model.joiner(torch.from_numpy(frame), torch.from_numpy(decoder_out))
+        return out.numpy()
 
 
-def to_torch(family: Family, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
+def run_encoder(model: Transducer, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """in0, in1, … → out0, out1, …, all in ncnn's shapes."""
+    outputs = model.encoder(*to_torch(model.architecture, inputs))
+    return from_torch(model.architecture, outputs)
+
+
+def to_torch(
+    architecture: Architecture[Any, Any], arrays: Sequence[np.ndarray]
+) -> tuple[Tensor, ...]:
     """Encoder inputs in ncnn's shapes → tensors with a batch of one."""
     return tuple(
         torch.from_numpy(a if axis is None else np.expand_dims(a, axis))
-        for a, axis in zip(arrays, family.BATCH_AXES, strict=True)
+        for a, axis in zip(arrays, architecture.batch_axes(), strict=True)
     )
 
 
-def from_torch(family: Family, tensors: tuple[Tensor, ...]) -> list[np.ndarray]:
+def from_torch(architecture: Architecture[Any, Any], tensors: Sequence[Tensor]) -> list[np.ndarray]:
     """Encoder outputs with a batch of one → arrays in ncnn's shapes."""
     return [
         t.numpy() if axis is None else t.numpy().squeeze(axis)
-        for t, axis in zip(tensors, family.BATCH_AXES, strict=True)
+        for t, axis in zip(tensors, architecture.batch_axes(), strict=True)
     ]

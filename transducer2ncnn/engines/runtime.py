@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
-from transducer2ncnn.families import Family
+from transducer2ncnn.families.contract import Architecture
 
 
 class Network:
@@ -67,21 +68,21 @@ class NcnnTransducer:
         UserError: ncnn cannot load a part.
     """
 
-    def __init__(self, files: Files, family: Family, sizes: Any, threads: int = 1) -> None:
-        self.family, self.sizes = family, sizes
+    def __init__(
+        self, files: Files, architecture: Architecture[Any, Any], threads: int = 1
+    ) -> None:
+        self.architecture = architecture
         self._encoder, self._decoder, self._joiner = (
             Network(*files[part], threads) for part in PARTS
         )
-        num_states = len(family.initial_states(sizes))
-        first = family.FIRST_STATE
-        self._encoder_outputs = ["out0", *(f"out{first + i}" for i in range(num_states))]
+        self._encoder_outputs = [f"out{i}" for i in range(len(architecture.batch_axes()))]
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         blobs = {f"in{i}": array for i, array in enumerate(inputs)}
-        frames, *states = self._encoder.run(blobs, self._encoder_outputs)
-        return frames, states
+        outputs = self._encoder.run(blobs, self._encoder_outputs)
+        return outputs[0], self.architecture.carried(outputs)
 
-    def decode(self, context: list[int]) -> np.ndarray:
+    def decode(self, context: Sequence[int]) -> np.ndarray:
         (out,) = self._decoder.run({"in0": np.array(context, dtype=np.int32)}, ["out0"])
         return out.reshape(-1)
 

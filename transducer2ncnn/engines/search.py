@@ -6,12 +6,13 @@ with the decoder's output for the tokens before, and at most one token comes out
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from transducer2ncnn.families import Family
+from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 
@@ -22,13 +23,12 @@ TAIL_SILENCE = 0.5
 class Transducer(Protocol):
     """A model's three networks; arrays are float32, in ncnn's shapes (no batch axis)."""
 
-    family: Family
-    sizes: Any
+    architecture: Architecture[Any, Any]
 
-    def encode(self, inputs: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """``family.encoder_inputs`` → (T', encoder_dim) frames, and the states to carry over."""
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """``architecture.encoder_inputs`` → (T', encoder_dim) frames, and the next states."""
 
-    def decode(self, context: list[int]) -> np.ndarray:
+    def decode(self, context: Sequence[int]) -> np.ndarray:
         """The last ``context_size`` token ids → (decoder_dim,)."""
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
@@ -49,7 +49,8 @@ GREEDY = Decoding()
 
 def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GREEDY) -> list[int]:
     """Token ids of a recording: (n,) float32 samples in [−1, 1], 16 kHz."""
-    family, sizes = transducer.family, transducer.sizes
+    architecture = transducer.architecture
+    sizes = architecture.sizes
     paths = (
         _GreedyPath(transducer)
         if decoding.method == "greedy_search"
@@ -57,12 +58,12 @@ def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GRE
     )
     silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)
     features = fbank(np.concatenate([samples, silence]), sizes.feature_dim)
-    states = family.initial_states(sizes)
+    states = architecture.initial_states()
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.
-    for start in range(0, len(features) - family.SEGMENT, family.HOP):
-        segment = features[start : start + family.SEGMENT]
-        frames, states = transducer.encode(family.encoder_inputs(segment, states))
+    for start in range(0, len(features) - architecture.segment, architecture.hop):
+        segment = features[start : start + architecture.segment]
+        frames, states = transducer.encode(architecture.encoder_inputs(segment, states))
         for frame in frames:
             paths.advance(frame)
     return paths.best()[sizes.context_size :]
@@ -73,14 +74,14 @@ class _GreedyPath:
 
     def __init__(self, transducer: Transducer) -> None:
         self._transducer = transducer
-        self._tokens = [BLANK] * transducer.sizes.context_size
+        self._tokens = [BLANK] * transducer.architecture.sizes.context_size
         self._decoder_out = transducer.decode(self._tokens)
 
     def advance(self, frame: np.ndarray) -> None:
         token = int(self._transducer.join(frame, self._decoder_out).argmax())
         if token not in NEVER_EMITTED:
             self._tokens.append(token)
-            context = self._tokens[-self._transducer.sizes.context_size :]
+            context = self._tokens[-self._transducer.architecture.sizes.context_size :]
             self._decoder_out = self._transducer.decode(context)
 
     def best(self) -> list[int]:
@@ -98,7 +99,7 @@ class _BeamPaths:
     def __init__(self, transducer: Transducer, num_active_paths: int) -> None:
         self._transducer = transducer
         self._num_active_paths = num_active_paths
-        self._log_probs = {(BLANK,) * transducer.sizes.context_size: 0.0}
+        self._log_probs = {(BLANK,) * transducer.architecture.sizes.context_size: 0.0}
         self._decoder_outs: dict[tuple[int, ...], np.ndarray] = {}
 
     def advance(self, frame: np.ndarray) -> None:
@@ -122,7 +123,7 @@ class _BeamPaths:
         return self._log_probs[path] / len(path)
 
     def _decoder_out(self, path: tuple[int, ...]) -> np.ndarray:
-        context = path[-self._transducer.sizes.context_size :]
+        context = path[-self._transducer.architecture.sizes.context_size :]
         if context not in self._decoder_outs:
             self._decoder_outs[context] = self._transducer.decode(list(context))
         return self._decoder_outs[context]

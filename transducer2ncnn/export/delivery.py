@@ -10,7 +10,7 @@ from typing import Any
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
 from transducer2ncnn.base.layout import STEM, Files
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import sherpa
 from transducer2ncnn.speech.features import FEATURE_DIM
@@ -34,7 +34,8 @@ def deliver(
     Raises:
         UserError: sherpa-ncnn cannot use a model of these sizes.
     """
-    family, sizes = described(description)
+    architecture = described(description)
+    sizes = architecture.sizes
     for name, value, needed in (
         ("context size", sizes.context_size, sherpa.CONTEXT_SIZE),
         ("feature dim", sizes.feature_dim, FEATURE_DIM),
@@ -48,7 +49,7 @@ def deliver(
     for part, (param, bin_) in files.items():
         graph = param_file.read(param)
         if part == "encoder":
-            graph = sherpa.with_meta_data(graph, family.sherpa_meta_data(sizes))
+            graph = sherpa.with_meta_data(graph, architecture.meta_data())
         with replacing(Path(folder, bin_.name)) as partial:
             copy(bin_, partial)
         param_file.write(Path(folder, param.name), graph)

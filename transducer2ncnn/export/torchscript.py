@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +13,18 @@ from torch import Tensor, nn
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
 from transducer2ncnn.engines.pytorch import to_torch
-from transducer2ncnn.families import Family
-
-#: Number of frames that the encoder is traced with.
-TRACED_FRAMES = 39
-#: The encoder's trace is compared with the model at these lengths too.
-CHECKED_FRAMES = (9, 10, 100)
+from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.families.modules import Transducer
 
 
-def trace(model: nn.Module, family: Family, sizes, part: str, path: str | Path) -> None:
+def trace(model: Transducer, part: str, path: str | Path) -> None:
     """Trace one part of a model and save it, the same bytes every time.
 
     Raises:
         UserError: the trace computes something else than the model.
     """
-    module = getattr(model, part)
-    inputs = example_inputs(family, sizes, part, TRACED_FRAMES)
+    module, architecture = model.part(part), model.architecture
+    inputs = example_inputs(architecture, part, architecture.traced_frames)
     with warnings.catch_warnings():
         # Constants in the trace are meant (a norm's epsilon), so is torch's default LSTM, and
         # TorchScript is what pnnx reads.
@@ -37,15 +34,19 @@ def trace(model: nn.Module, family: Family, sizes, part: str, path: str | Path) 
         # Stored inputs would show pnnx their shapes: it then freezes the number of frames, and
         # turns linear layers into Gemm, which the int8 tools leave alone.
         traced = torch.jit.trace(module, inputs, check_trace=False, _store_inputs=False)
-        lengths = CHECKED_FRAMES if part == "encoder" else (TRACED_FRAMES,)
-        for frames in lengths:
-            _compare(module, traced, example_inputs(family, sizes, part, frames), part, frames)
+        segment = architecture.segment
+        lengths = [segment, segment + 1, 10 * segment]
+        for frames in architecture.lengths(lengths) if part == "encoder" else [segment]:
+            _compare(module, traced, example_inputs(architecture, part, frames), part, frames)
     with replacing(path) as partial:
         traced.save(partial)
 
 
-def example_inputs(family: Family, sizes, part: str, frames: int) -> tuple[Tensor, ...]:
+def example_inputs(
+    architecture: Architecture[Any, Any], part: str, frames: int
+) -> tuple[Tensor, ...]:
     """Inputs of one part, batch axis included; the encoder's with ``frames`` frames."""
+    sizes = architecture.sizes
     rng = np.random.default_rng(frames)
 
     def normal(*shape: int) -> np.ndarray:
@@ -58,8 +59,9 @@ def example_inputs(family: Family, sizes, part: str, frames: int) -> tuple[Tenso
             torch.from_numpy(normal(1, sizes.encoder_dim)),
             torch.from_numpy(normal(1, sizes.decoder_dim)),
         )
-    states = [normal(*state.shape) for state in family.initial_states(sizes)]
-    return to_torch(family, family.encoder_inputs(normal(frames, sizes.feature_dim), states))
+    states = [normal(*state.shape) for state in architecture.states()]
+    features = normal(frames, sizes.feature_dim)
+    return to_torch(architecture, architecture.encoder_inputs(features, states))
 
 
 def _compare(

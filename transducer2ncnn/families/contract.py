@@ -107,7 +107,8 @@ class Architecture(ABC, Generic[SizesT, SettingsT]):
     #: Where PyTorch has the batch axis in the features and in the output frames; None for a
     #: network that has none, which is then run one recording at a time.
     batch_axis: ClassVar[int | None] = 0
-    #: Inputs and outputs that come before the states.
+    #: Inputs and outputs that come before the states. Those behind the frames hold one number for
+    #: a recording, (1,) in ncnn and (N,) in PyTorch.
     first_state: ClassVar[int] = 1
 
     def __init__(self, sizes: SizesT, settings: SettingsT) -> None:
@@ -150,6 +151,11 @@ class Architecture(ABC, Generic[SizesT, SettingsT]):
     def traced_frames(self) -> int:
         """Feature frames that the encoder is traced with."""
         return self.segment
+
+    def batch_axes(self) -> list[int | None]:
+        """Where PyTorch's batch axis is in each of the encoder's inputs, and outputs."""
+        numbers = [None] * (self.first_state - 1)
+        return [self.batch_axis, *numbers, *(state.batch_axis for state in self.states())]
 
     def lengths(self, wanted: Sequence[int]) -> list[int]:
         """Of numbers of feature frames, those that the encoder can be run on at once."""

@@ -50,11 +50,12 @@ class Decoder(nn.Module):
     def __init__(self, sizes: Sizes, channels_per_group: int = 1) -> None:
         super().__init__()
         dim = sizes.decoder_dim
-        # A weight is given, for PyTorch would fill its own with normal noise: that is slow, and
-        # on the meta device, where models are built, it loads PyTorch's whole compiler.
-        self.embedding = nn.Embedding(
-            sizes.vocab_size, dim, _weight=torch.empty(sizes.vocab_size, dim)
-        )
+        # A weight is given, for PyTorch would fill its own with normal noise: on the meta device,
+        # where models are built to be loaded, that needs PyTorch's whole compiler.
+        weight = torch.empty(sizes.vocab_size, dim)
+        if not weight.is_meta:
+            nn.init.normal_(weight)
+        self.embedding = nn.Embedding(sizes.vocab_size, dim, _weight=weight)
         self.conv = (
             nn.Conv1d(dim, dim, sizes.context_size, groups=dim // channels_per_group, bias=False)
             if sizes.context_size > 1
@@ -162,9 +163,11 @@ class Shapes:
         found = (re.match(pattern, name) for name in self._tensors)
         numbers = sorted({int(m[1]) for m in found if m})
         if numbers != list(range(len(numbers))):
+            # Readable: encoder.layers.N for the pattern encoder\.layers\.(\d+)\.
+            shown = pattern.replace(r"(\d+)", "N").replace("\\", "").rstrip(".")
             raise UserError(
-                f"its tensors {pattern!r} are numbered {some([str(n) for n in numbers])}. "
-                "Expected 0 to their number − 1, without a gap."
+                f"its tensors {shown} are numbered {some([str(n) for n in numbers])}. "
+                "Expected all from 0 on, without a gap."
             )
         return len(numbers)
 

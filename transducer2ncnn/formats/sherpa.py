@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.formats.param import Param, parse_layer
 
@@ -13,6 +15,8 @@ BLANK = 0
 NEVER_EMITTED = (BLANK, 2)
 
 META_DATA_TYPE = "SherpaMetaData"
+#: ncnn writes an array under this minus its key, its length first.
+ARRAY_KEY = -23300
 
 #: The layer types that the ncnn inside sherpa-ncnn 2.1.15 registers (its layer_to_index finds
 #: them; a test asks the library itself).
@@ -60,8 +64,18 @@ def check_layers(param: Param, name: str) -> None:
         )
 
 
-def with_meta_data(param: Param, meta_data: dict[int, int]) -> Param:
-    """The encoder's param as sherpa-ncnn wants it: its sizes stated by a layer in front."""
-    values = " ".join(f"{key}={value}" for key, value in meta_data.items())
+def with_meta_data(param: Param, meta_data: Mapping[int, int | tuple[int, ...]]) -> Param:
+    """The encoder's param as sherpa-ncnn wants it: its sizes stated by a layer in front.
+
+    Args:
+        meta_data: parameters by key; a tuple becomes one of ncnn's arrays.
+    """
+    values = " ".join(_parameter(key, value) for key, value in meta_data.items())
     layer = parse_layer(f"{META_DATA_TYPE:<24} {'sherpa_meta_data1':<24} 0 0 {values}")
     return Param((layer, *param.layers), param.num_blobs)
+
+
+def _parameter(key: int, value: int | tuple[int, ...]) -> str:
+    if isinstance(value, int):
+        return f"{key}={value}"
+    return f"{ARRAY_KEY - key}={','.join(map(str, (len(value), *value)))}"

@@ -13,7 +13,7 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
-from transducer2ncnn.families import described
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 
@@ -40,7 +40,8 @@ def compare(
     Raises:
         UserError: ncnn cannot run the files, or the recordings hold not one frame.
     """
-    family, sizes = described(description)
+    architecture = described(description)
+    sizes = architecture.sizes
     networks = {
         name: {part: Network(*pair) for part, pair in files.items()}
         for name, files in (("fp32", fp32), ("int8", int8))
@@ -55,9 +56,9 @@ def compare(
     for samples in recordings:
         features = fbank(samples[:left], sizes.feature_dim)
         left -= len(samples[:left])
-        if len(features) < family.SEGMENT:
+        if len(features) < architecture.segment:
             continue
-        inputs = family.encoder_inputs(features, family.initial_states(sizes))
+        inputs = architecture.encoder_inputs(features, architecture.initial_states())
         blobs = {f"in{i}": array for i, array in enumerate(inputs)}
         encoded = {name: n["encoder"].run(blobs, ["out0"])[0] for name, n in networks.items()}
         tokens = [BLANK] * sizes.context_size

@@ -23,7 +23,8 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.engines.runtime import Network
-from transducer2ncnn.families import described
+from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import npz
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
@@ -31,7 +32,8 @@ from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.formats.weights import INT8_TAG, Block
-from transducer2ncnn.quantization.calibration import Histogram
+from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.quantization.thresholds import coarse
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.verification.parity import NCNN_WEIGHTED
 
@@ -72,14 +74,15 @@ def errors(
     Raises:
         UserError: ncnn cannot run the files, or the recordings hold not one segment.
     """
-    family, sizes = described(description)
+    architecture = described(description)
+    sizes = architecture.sizes
     networks = {part: Network(*pair) for part, pair in fp32.items()}
     runs, left = [], SECONDS * SAMPLE_RATE
     for samples in recordings:
         samples = samples[:left]
         features = fbank(samples, sizes.feature_dim)
-        if len(features) >= family.SEGMENT:
-            runs.append(_graph_inputs(networks, family, sizes, features))
+        if len(features) >= architecture.segment:
+            runs.append(_graph_inputs(networks, architecture, features))
             left -= len(samples)
     if not runs:
         raise UserError("the recordings to compare int8's layers on are shorter than one segment.")
@@ -183,7 +186,7 @@ def figures(
 
 def _input_figures(histogram: Histogram, scale: float) -> dict[str, Any]:
     threshold = INT8_MAX / scale
-    counts = histogram.coarse()
+    counts = coarse(histogram)
     edges = np.linspace(0, histogram.absmax, len(counts) + 1)
     below = np.interp(threshold, edges, np.concatenate([[0], np.cumsum(counts)]))
     return {
@@ -213,14 +216,15 @@ def pytorch_names(reference: str | Path, part: str, graph: Param) -> dict[str, t
 
 
 def _graph_inputs(
-    networks: dict[str, Network], family: Any, sizes: Any, features: np.ndarray
+    networks: dict[str, Network], architecture: Architecture[Any, Any], features: np.ndarray
 ) -> dict[str, Blobs]:
     """What goes into each part's graph while a recording is decoded by greedy search.
 
     All frames are given to the joiner at once, and to the decoder all tokens.
     """
-    states = family.initial_states(sizes)
-    inputs = {f"in{i}": x for i, x in enumerate(family.encoder_inputs(features, states))}
+    sizes = architecture.sizes
+    states = architecture.initial_states()
+    inputs = {f"in{i}": x for i, x in enumerate(architecture.encoder_inputs(features, states))}
     (encoder_out,) = networks["encoder"].run(inputs, ["out0"])
     tokens = [BLANK] * sizes.context_size
     met = []

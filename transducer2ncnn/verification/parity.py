@@ -23,7 +23,7 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
-from transducer2ncnn.families import FAMILIES, Family
+from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats import npz, sherpa
 from transducer2ncnn.formats import param as param_file
 
@@ -58,12 +58,17 @@ class Mismatch(UserError):
     """ncnn and PyTorch part."""
 
 
-def compare(reference: str | Path, family: str, files: Files, tolerance: float) -> dict[str, Any]:
+def compare(
+    reference: str | Path,
+    architecture: Architecture[Any, Any],
+    files: Files,
+    tolerance: float,
+) -> dict[str, Any]:
     """Compare ncnn files with the reference; return what was found, by part and case.
 
     Args:
         reference: file written by ``reference.save``.
-        family: the model's family, by name.
+        architecture: the model's.
         files: (param, bin) of each part.
         tolerance: the largest error that passes.
 
@@ -84,7 +89,7 @@ def compare(reference: str | Path, family: str, files: Files, tolerance: float) 
             # Single runs first: what is wrong in the graph is then found where it is wrong.
             for case, values in sorted(cases.items(), key=lambda item: item[0] == "streaming"):
                 if case == "streaming":
-                    compared = _compare_streaming(network, FAMILIES[family], values)
+                    compared = _compare_streaming(network, architecture, values)
                 else:
                     compared = _compare_single(network, weighted, case, values, str(param))
                 for blob in compared:
@@ -179,17 +184,19 @@ def _check_pairing(weighted: list[param_file.Layer], expected: list[list[str]], 
         )
 
 
-def _compare_streaming(network: Network, family: Family, values: Arrays) -> list[Blob]:
+def _compare_streaming(
+    network: Network, architecture: Architecture[Any, Any], values: Arrays
+) -> list[Blob]:
     features = values.pop("features")
     segments = 1 + max(int(key.split("/")[0]) for key in values)
     names = sorted({key.split("/")[1] for key in values}, key=lambda n: int(n[3:]))
-    states = [np.zeros_like(values[f"0/{name}"]) for name in names[family.FIRST_STATE :]]
+    states = architecture.initial_states()
     blobs = []
     for i in range(segments):
-        segment = features[i * family.HOP :][: family.SEGMENT]
-        inputs = {f"in{j}": a for j, a in enumerate(family.encoder_inputs(segment, states))}
+        segment = features[i * architecture.hop :][: architecture.segment]
+        inputs = {f"in{j}": a for j, a in enumerate(architecture.encoder_inputs(segment, states))}
         results = network.run(inputs, names)
-        states = results[family.FIRST_STATE :]
+        states = architecture.carried(results)
         for name, result in zip(names, results, strict=True):
             error = error_of(result, values[f"{i}/{name}"])
             blobs.append(Blob("streaming", name, f"{OUTPUT}, segment {i}", error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from torch import nn
 
 from transducer2ncnn.base.files import replacing
-from transducer2ncnn.engines.pytorch import from_torch, to_torch
-from transducer2ncnn.families import Family
+from transducer2ncnn.engines.pytorch import run_encoder
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.verification.parity import WEIGHTED, Arrays
 
@@ -19,32 +20,34 @@ from transducer2ncnn.verification.parity import WEIGHTED, Arrays
 NUM_SAMPLES = 50
 
 
-def make(model: nn.Module, family: Family, sizes: Any, lengths: list[int], segments: int) -> Arrays:
+def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
     """PyTorch's inputs, blobs and outputs for every case, on speech-like features.
 
     Args:
         lengths: numbers of frames of the single runs.
         segments: number of segments of the streaming run.
     """
+    architecture = model.architecture
+    sizes = architecture.sizes
     rng = np.random.default_rng(0)
-    stream_frames = family.SEGMENT + (segments - 1) * family.HOP
+    stream_frames = architecture.segment + (segments - 1) * architecture.hop
     features = synthetic_features(rng, max([stream_frames, *lengths]), sizes.feature_dim)
     arrays: Arrays = {}
-    states = family.initial_states(sizes)
+    states = architecture.initial_states()
     # The streaming run comes first: the states it ends with are the single runs' initial ones.
     for i in range(segments):
-        segment = features[i * family.HOP :][: family.SEGMENT]
-        outputs = _encode(model, family, segment, states)
-        states = outputs[family.FIRST_STATE :]
+        segment = features[i * architecture.hop :][: architecture.segment]
+        outputs = run_encoder(model, architecture.encoder_inputs(segment, states))
+        states = architecture.carried(outputs)
         for j, output in enumerate(outputs):
             arrays[f"encoder/streaming/{i}/out{j}"] = output
     arrays["encoder/streaming/features"] = features[:stream_frames]
 
     for frames in lengths:
         case = f"encoder/{frames} frames"
-        inputs = family.encoder_inputs(features[:frames], states)
+        inputs = architecture.encoder_inputs(features[:frames], states)
         with _Probes(model.encoder) as probes:
-            outputs = _encode(model, family, features[:frames], states)
+            outputs = run_encoder(model, inputs)
         arrays |= {f"{case}/in{i}": a for i, a in enumerate(inputs)}
         arrays |= {f"{case}/{key}": a for key, a in probes.arrays.items()}
         arrays |= {f"{case}/out{i}": a for i, a in enumerate(outputs)}
@@ -78,13 +81,6 @@ def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) 
 def save(path: str | Path, arrays: Arrays) -> None:
     with replacing(path) as partial, open(partial, "wb") as f:
         np.savez(f, **arrays)
-
-
-def _encode(
-    model: nn.Module, family: Family, features: np.ndarray, states: list[np.ndarray]
-) -> list[np.ndarray]:
-    inputs = to_torch(family, family.encoder_inputs(features, states))
-    return from_torch(family, model.encoder(*inputs))
 
 
 class _Probes:

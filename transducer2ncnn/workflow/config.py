@@ -23,6 +23,7 @@ from pydantic import (
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import is_file, is_folder, is_inside
 from transducer2ncnn.base.reading import read_text
+from transducer2ncnn.families import registry
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
 
@@ -112,6 +113,12 @@ def _path_in_repository(path: str) -> str:
     return path
 
 
+def _family(name: str) -> str:
+    if name not in registry.names():
+        raise ValueError(f"expected one of {', '.join(registry.names())}; found {name!r}")
+    return name
+
+
 def _manifest(path: str) -> str:
     try:
         manifests.kind(path)
@@ -129,6 +136,7 @@ RemotePaths = Annotated[
 ]
 Manifest = Annotated[str, AfterValidator(_manifest)]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
+FamilyName = Annotated[str, AfterValidator(_family)]
 PrecisionName = Literal["fp16", "fp32", "int8"]
 
 
@@ -139,7 +147,7 @@ class _Strict(BaseModel):
 class _Model(_Strict):
     """What every model to export has, wherever it comes from."""
 
-    family: Literal["lstm"] = Field("lstm", description="its architecture")
+    family: FamilyName = Field("lstm", description="its architecture")
     sizes: dict[str, int] = Field(
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "

@@ -3,6 +3,9 @@
 Snakemake sees a rule's files, parameters and command, not the modules that the command imports.
 A rule whose parameters hold the digest of its script is run again when anything that the script
 reaches by import, within the project, has changed. Comments and layout do not count.
+
+Model families are loaded by name, which imports do not show: of these, the digest takes in the
+family of the model that the artifact is made of, and no other.
 """
 
 from __future__ import annotations
@@ -17,16 +20,29 @@ PACKAGES = ("transducer2ncnn", "workflow_scripts")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def code_digest(script: str | Path, *distributions: str, root: Path = ROOT) -> str:
+#: What loads modules of a family by its name, and the modules.
+LOADED_BY_NAME = {
+    "transducer2ncnn.families.registry": "transducer2ncnn.families.{family}",
+    "transducer2ncnn.families.model": "transducer2ncnn.families.{family}.graph",
+}
+
+
+def code_digest(
+    script: str | Path, *distributions: str, family: str | None = None, root: Path = ROOT
+) -> str:
     """A digest of a script, the project's modules that it imports, however deep, and the versions
-    of the ``distributions`` that its result hangs on.
+    of the ``distributions`` that its result depends on.
 
     Args:
         script: path from the project's root.
+        family: of the model that the script is run for.
         root: the project's root.
+
+    Raises:
+        ValueError: the script loads a family, and none is given.
     """
     digest = hashlib.sha256()
-    for path in sorted(_reached(root / script, root)):
+    for path in sorted(_reached(root / script, family, root)):
         dump, _ = _parsed(path.read_text(encoding="utf-8"))
         digest.update(f"{path.relative_to(root)}\n{dump}\n".encode())
     for distribution in distributions:
@@ -42,7 +58,7 @@ def _version(distribution: str) -> str:
         return "elsewhere"
 
 
-def _reached(script: Path, root: Path) -> set[Path]:
+def _reached(script: Path, family: str | None, root: Path) -> set[Path]:
     reached: set[Path] = set()
     waiting = [script]
     while waiting:
@@ -53,6 +69,10 @@ def _reached(script: Path, root: Path) -> set[Path]:
         _, modules = _parsed(path.read_text(encoding="utf-8"))
         for module in modules:
             waiting.extend(_files_of(module, root))
+            if by_name := LOADED_BY_NAME.get(module):
+                if family is None:
+                    raise ValueError(f"{script} loads a family ({module}), and none is given.")
+                waiting.extend(_files_of(by_name.format(family=family), root))
     return reached
 
 

@@ -19,12 +19,12 @@ from test_set import connected_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.speech.features import fbank
 
 
 @torch.no_grad()
-def greedy_search(model: LstmTransducer, features: torch.Tensor) -> list[int]:
+def greedy_search(model: Transducer, features: torch.Tensor) -> list[int]:
     """The tokens of one utterance, (T, 80): at most one a frame, as in sherpa-ncnn."""
     x, lengths = features[None], torch.tensor([float(len(features))])
     encoded = model.encoder(x, lengths, *initial_states(1))[0][0]
@@ -50,7 +50,7 @@ def errors(reference: list[str], hypothesis: list[str]) -> int:
 
 
 def word_error_rate(
-    model: LstmTransducer,
+    model: Transducer,
     pieces: list[str],
     utterances: Iterable[tuple[str, np.ndarray, str]],
     show: bool = False,

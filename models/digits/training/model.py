@@ -14,8 +14,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import transducer2ncnn.families.model
-from transducer2ncnn.families.lstm import LstmSizes
-from transducer2ncnn.families.lstm.graph import LstmTransducer
+from transducer2ncnn.families.contract import Settings
+from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
+from transducer2ncnn.families.lstm.graph import build
+from transducer2ncnn.families.modules import Transducer
 
 SIZES = LstmSizes(
     feature_dim=80,
@@ -37,13 +39,13 @@ FEATURE_MEAN, FEATURE_STD = -9.0, 4.0
 STORED_RMS = 0.1
 
 
-def new_model() -> LstmTransducer:
+def new_model() -> Transducer:
     """With fresh weights, big enough that the sound reaches the joiner.
 
     PyTorch's own initialisation lets every convolution shrink its input several times, and the
     training then takes long to notice that there is an input.
     """
-    model = LstmTransducer(SIZES)
+    model = build(LstmArchitecture(SIZES, Settings()))
     convolutions = model.encoder.encoder_embed
     with torch.no_grad():
         for i in (0, 3, 6):
@@ -107,6 +109,5 @@ def save_checkpoint(state: dict[str, Tensor], path: Path) -> None:
     os.replace(temporary, path)
 
 
-def load_checkpoint(path: Path) -> LstmTransducer:
-    network, _ = transducer2ncnn.families.model.load(path, "lstm")
-    return network
+def load_checkpoint(path: Path) -> Transducer:
+    return transducer2ncnn.families.model.load(path, "lstm")

@@ -46,7 +46,8 @@ from model import (
 from synthesize import synthesize
 from test_set import connected_digits
 
-from transducer2ncnn.families.lstm.graph import LstmTransducer, subsampled
+from transducer2ncnn.families.lstm.graph import subsampled
+from transducer2ncnn.families.modules import Transducer
 
 HELD_OUT = "yweweler"
 POOL = 12000  # utterances
@@ -77,7 +78,7 @@ PHASES = (
 WARM_UP, SHORT, SHORT_FRAMES = 250, 200, 6000
 
 
-def add_dropout(model: LstmTransducer) -> None:
+def add_dropout(model: Transducer) -> None:
     for layer in model.encoder.encoder.layers:
         layer.feed_forward[3] = nn.Dropout(0.1)
     model.encoder.encoder_embed.out_norm.register_forward_hook(
@@ -90,7 +91,7 @@ def normalised(features: Tensor) -> Tensor:
 
 
 def batch_loss(
-    model: LstmTransducer, x: Tensor, lengths: Tensor, digits: list[list[int]], tokens: Tensor
+    model: Transducer, x: Tensor, lengths: Tensor, digits: list[list[int]], tokens: Tensor
 ) -> Tensor:
     """Nats a word, or rather a word and a bit: utterances without words count too."""
     counts = torch.tensor([len(d) for d in digits])
@@ -107,7 +108,7 @@ def batch_loss(
     )
 
 
-def warm_up(model: LstmTransducer, pool: list[data.Utterance], tokens: Tensor) -> None:
+def warm_up(model: Transducer, pool: list[data.Utterance], tokens: Tensor) -> None:
     """Teaches the words one by one, without asking when they are said.
 
     The transducer's loss alone takes long to find out that the sound says which word comes.
@@ -137,7 +138,7 @@ def warm_up(model: LstmTransducer, pool: list[data.Utterance], tokens: Tensor) -
 
 
 def train(
-    model: LstmTransducer,
+    model: Transducer,
     pool: list[data.Utterance],
     tokens: Tensor,
     phase: Phase,

@@ -1,48 +1,29 @@
 """The LSTM transducer's inference graph, top to bottom.
 
-Module and parameter names are those of icefall's recipes, so a checkpoint's state dict loads as it
-is once its scales are folded (see ``checkpoint.py``).
-
 Shapes use N for batch, T for input frames (10 ms each), T' for output frames (40 ms each),
-L for layers, D for the encoder's dim, H for the LSTM's hidden size, U for context, V for the
-vocabulary.
+L for layers, D for the encoder's dim, H for the LSTM's hidden size.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.families.lstm import LstmSizes
+from transducer2ncnn.families.lstm import FAMILY, LstmArchitecture, LstmSizes
+from transducer2ncnn.families.modules import (
+    BasicNorm,
+    Decoder,
+    DoubleSwish,
+    Joiner,
+    Shapes,
+    Transducer,
+)
 
 #: Channels of the three subsampling convolutions. The recipe fixes them.
 CONV_CHANNELS = (8, 32, 128)
 CONV_STRIDES = (1, 2, 2)
-
-
-class DoubleSwish(nn.Module):
-    """x · sigmoid(x − 1)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(x - 1.0)
-
-
-class BasicNorm(nn.Module):
-    """x · (mean(x², last dim) + exp(eps))^−½; ``eps`` is a log, as in the checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("eps", torch.tensor(0.25).log())
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A Python number, so that the trace holds a constant rather than a tensor to load.
-        eps = self.eps.exp().item()
-        return x * torch.pow(torch.mean(x * x, dim=-1, keepdim=True) + eps, -0.5)
 
 
 class Conv2dSubsampling(nn.Module):
@@ -141,132 +122,32 @@ class Encoder(nn.Module):
         return x, lengths, h, c
 
 
-class Decoder(nn.Module):
-    """Stateless: it sees the last ``context_size`` tokens and nothing before them."""
-
-    def __init__(self, sizes: LstmSizes) -> None:
-        super().__init__()
-        dim = sizes.decoder_dim
-        self.embedding = nn.Embedding(sizes.vocab_size, dim)
-        self.conv = (
-            nn.Conv1d(dim, dim, sizes.context_size, groups=dim, bias=False)
-            if sizes.context_size > 1
-            else None
-        )
-
-    def forward(self, y: Tensor) -> Tensor:
-        """(N, U) token ids → (N, 1, decoder_dim); for U > context_size, one frame a window."""
-        x = self.embedding(y)
-        if self.conv is not None:
-            x = self.conv(x.permute(0, 2, 1)).permute(0, 2, 1)
-        return F.relu(x)
-
-
-class Joiner(nn.Module):
-    def __init__(self, sizes: LstmSizes) -> None:
-        super().__init__()
-        self.encoder_proj = nn.Linear(sizes.encoder_dim, sizes.joiner_dim)
-        self.decoder_proj = nn.Linear(sizes.decoder_dim, sizes.joiner_dim)
-        self.output_linear = nn.Linear(sizes.joiner_dim, sizes.vocab_size)
-
-    def forward(self, encoder_out: Tensor, decoder_out: Tensor) -> Tensor:
-        """(…, D) and (…, decoder_dim), broadcast together → (…, V) logits."""
-        x = self.encoder_proj(encoder_out) + self.decoder_proj(decoder_out)
-        return self.output_linear(torch.tanh(x))
-
-
-class LstmTransducer(nn.Module):
-    def __init__(self, sizes: LstmSizes) -> None:
-        super().__init__()
-        self.encoder = Encoder(sizes)
-        self.decoder = Decoder(sizes)
-        self.joiner = Joiner(sizes)
-
-
 def subsampled(n: int) -> int:
     """Frames (or feature bins) left of ``n`` after the three convolutions."""
     return ((n - 3) // 2 - 1) // 2
 
 
-def read_sizes(state: dict[str, Tensor]) -> LstmSizes:
-    """Sizes off a checkpoint's folded tensors.
-
-    Raises:
-        UserError: a tensor that the sizes are read from is missing or has the wrong rank, or the
-            tensors are not those of an LSTM transducer with these sizes.
-    """
-
-    def shape(name: str, rank: int) -> torch.Size:
-        if name not in state:
-            raise UserError(
-                f"not an LSTM transducer: tensor {name!r} is missing. "
-                f"The checkpoint holds {_some(sorted(state))}."
-            )
-        if state[name].ndim != rank:
-            raise UserError(
-                f"not an LSTM transducer: tensor {name!r} has shape {tuple(state[name].shape)}, "
-                f"expected {rank} axes."
-            )
-        return state[name].shape
-
-    lstm = "encoder.encoder.layers.0.lstm."
-    encoder_dim, subsampled_features = shape("encoder.encoder_embed.out.weight", 2)
+def read_sizes(tensors: Mapping[str, Tensor]) -> LstmSizes:
+    shapes = Shapes(tensors, FAMILY.title)
+    layer = "encoder.encoder.layers.0."
+    encoder_dim, subsampled_features = shapes.of("encoder.encoder_embed.out.weight", 2)
     bins = subsampled_features // CONV_CHANNELS[-1]
-    vocab_size, decoder_dim = shape("decoder.embedding.weight", 2)
-    has_conv = "decoder.conv.weight" in state
-    sizes = LstmSizes(
+    vocab_size, decoder_dim = shapes.of("decoder.embedding.weight", 2)
+    has_conv = "decoder.conv.weight" in shapes
+    return LstmSizes(
         # Several feature dims leave the same number of bins; kaldi's multiples of 8 settle it.
         feature_dim=next((f for f in range(8, 1024, 8) if subsampled(f) == bins), 4 * bins + 8),
-        num_encoder_layers=_count_layers(state),
         encoder_dim=encoder_dim,
-        rnn_hidden_size=shape(lstm + "weight_ih_l0", 2)[0] // 4,
-        dim_feedforward=shape("encoder.encoder.layers.0.feed_forward.0.weight", 2)[0],
         decoder_dim=decoder_dim,
-        joiner_dim=shape("joiner.encoder_proj.weight", 2)[0],
+        joiner_dim=shapes.of("joiner.encoder_proj.weight", 2)[0],
         vocab_size=vocab_size,
-        context_size=shape("decoder.conv.weight", 3)[2] if has_conv else 1,
+        context_size=shapes.of("decoder.conv.weight", 3)[2] if has_conv else 1,
+        num_encoder_layers=shapes.count(r"encoder\.encoder\.layers\.(\d+)\."),
+        rnn_hidden_size=shapes.of(layer + "lstm.weight_ih_l0", 2)[0] // 4,
+        dim_feedforward=shapes.of(layer + "feed_forward.0.weight", 2)[0],
     )
-    if empty := [name for name, size in asdict(sizes).items() if size < 1]:
-        raise UserError(f"{', '.join(empty)}, read off its tensors' shapes, would be 0.")
-    _check_tensors(state, sizes)
-    return sizes
 
 
-def _count_layers(state: dict[str, Tensor]) -> int:
-    found = (re.match(r"encoder\.encoder\.layers\.(\d+)\.", name) for name in state)
-    numbers = sorted({int(m[1]) for m in found if m})
-    if numbers != list(range(len(numbers))):
-        raise UserError(
-            f"its encoder's layers are numbered {_some([str(n) for n in numbers])}. Expected 0 "
-            "to their number − 1, without a gap."
-        )
-    return len(numbers)
-
-
-def _check_tensors(state: dict[str, Tensor], sizes: LstmSizes) -> None:
-    with torch.device("meta"):
-        expected = LstmTransducer(sizes).state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    if missing or unexpected:
-        raise UserError(
-            "not an LSTM transducer of icefall's lstm_transducer_stateless recipes: "
-            f"missing {_some(missing)}; unexpected {_some(unexpected)}."
-        )
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise UserError(
-                f"tensor {name!r} has shape {tuple(state[name].shape)}; the checkpoint's other "
-                f"tensors ask for {tuple(tensor.shape)}."
-            )
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    if not names:
-        return "nothing"
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def build(sizes: LstmSizes) -> LstmTransducer:
-    return LstmTransducer(sizes)
+def build(architecture: LstmArchitecture) -> Transducer:
+    sizes = architecture.sizes
+    return Transducer(architecture, Encoder(sizes), Decoder(sizes), Joiner(sizes))

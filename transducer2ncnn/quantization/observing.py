@@ -1,0 +1,326 @@
+"""What goes into every layer that can be quantized by calibration, observed in PyTorch.
+
+Observed are the inputs of the encoder's and the joiner's convolutions and linear layers while
+recordings are decoded by greedy search; the decoder has none. What is made of that is decided
+elsewhere: how a scale is chosen does not change what was observed.
+
+What is counted is what sherpa-ncnn's generate-int8-scale-table sees, which runs the encoder
+on one segment at a time: a value inside the convolutions counts once for every segment that sees
+it, and what follows the last full segment is not seen at all. Here the encoder runs on many
+segments of many recordings at once, since none of its values depends on how they are cut.
+
+Shapes: B recordings in a batch, K output frames in a chunk of time.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transducer2ncnn.engines.pytorch import from_torch, to_torch
+from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
+from transducer2ncnn.families.modules import Transducer
+from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
+from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
+from transducer2ncnn.speech.features import FbankStream
+
+#: The axis that time runs along in a layer's input, batch first, by the layer's type; those that
+#: are observed.
+TIME_AXIS = {"Conv2d": 2, "Linear": 1}
+
+#: The networks of a transducer that are observed.
+PARTS = ("encoder", "joiner")
+
+#: Output frames that the encoder computes at a time.
+CHUNK = 32
+
+NOT_FINITE_ADVICE = (
+    "Check that the checkpoint's weights are finite: int8 cannot be calibrated on such values."
+)
+
+
+def observe(
+    model: Transducer,
+    batches: Iterable[Iterable[tuple[str, Iterable[np.ndarray]]]],
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Observed:
+    """Histograms of what goes into every layer to be quantized, over all recordings.
+
+    Recordings too short for a segment are named on standard error.
+
+    The same batches give the same histograms, however they are shared out among calls whose
+    results are merged: how many threads share a matrix product changes how its sums round, so a
+    call computes with one thread, whatever PyTorch is set to. To use several cores, make several
+    calls, each in a process of its own. Other batches of the same recordings, and other
+    processors, differ by float32's rounding.
+
+    Args:
+        batches: groups of (name, recording), a recording being its samples piece by piece: (n,)
+            float32 in [−1, 1] at 16 kHz. Of each recording in a batch, no more than a piece and
+            a chunk of time is in memory.
+        progress: called with the seconds of audio done so far, after every chunk of a batch.
+
+    Raises:
+        NotFiniteError: a recording or a layer's input is not finite; the message names recording
+            and layer.
+    """
+    with _one_thread(), torch.inference_mode(), warnings.catch_warnings():
+        # oneDNN has no LSTM with projections; PyTorch's own is what is wanted.
+        warnings.filterwarnings("ignore", message="LSTM with projections")
+        run = _Run(model)
+        seconds = 0.0
+        for batch in batches:
+            for more in run.observe(batch):
+                seconds += more
+                progress(seconds)
+        return run.observed()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Run:
+    """Observes one model: batch after batch is decoded, chunk after chunk of time."""
+
+    def __init__(self, model: Transducer) -> None:
+        self._model, self._architecture = model, model.architecture
+        #: Inputs along time: how many values an output frame sees, and by how many that moves on.
+        self._windows: dict[str, tuple[int, int]] = {}
+        self._histograms: dict[str, dict[str, Histogram]] = {part: {} for part in PARTS}
+        self._learn_layers()
+
+    def observed(self) -> Observed:
+        return {part: list(by_name.values()) for part, by_name in self._histograms.items()}
+
+    def observe(self, batch: Iterable[tuple[str, Iterable[np.ndarray]]]) -> Iterator[float]:
+        """Count one batch; yields the seconds of audio done, chunk by chunk."""
+        architecture = self._architecture
+        going = [
+            _Recording(name, pieces, i, architecture) for i, (name, pieces) in enumerate(batch)
+        ]
+        search = _Search(self._model, len(going))
+        while going := [recording for recording in going if recording.read_chunk() > 0]:
+            # The longest first: those that go on within the chunk are then always the first ones.
+            going.sort(key=lambda recording: -recording.segments)
+            left = [recording.segments for recording in going]
+            encoder_out = self._encode(going)
+            rows = torch.tensor([recording.row for recording in going])
+            joined = [
+                (encoder_out[:n, t], search.step(encoder_out[:n, t], rows[:n]))
+                for t, n in _going(left)
+            ]
+            # Once more, on all frames together: counting frame by frame would take longer.
+            names = [recording.name for _, n in _going(left) for recording in going[:n]]
+            inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
+            _forward(
+                self._model.joiner,
+                inputs,
+                lambda layer, _, x, names=names: self._count("joiner", layer, x, names),
+            )
+            yield sum(left) * architecture.hop * FRAME_SECONDS
+
+    def _learn_layers(self) -> None:
+        """Find the layers, in order of execution, by running one segment, then two."""
+        architecture, sizes = self._architecture, self._architecture.sizes
+
+        def see(part: str, layer: str, module: nn.Module) -> None:
+            kind = type(module).__name__
+            self._histograms[part][layer] = Histogram(kind, f"{part}.{layer}")
+
+        def see_one(layer: str, module: nn.Module, x: Tensor) -> None:
+            see("encoder", layer, module)
+            self._windows[layer] = (x.size(TIME_AXIS[type(module).__name__]), 0)
+
+        def see_two(layer: str, module: nn.Module, x: Tensor) -> None:
+            window, _ = self._windows[layer]
+            self._windows[layer] = (window, x.size(TIME_AXIS[type(module).__name__]) - window)
+
+        states = architecture.initial_states()
+        segment = architecture.segment
+        for frames, hook in ((segment, see_one), (segment + architecture.hop, see_two)):
+            features = np.zeros((frames, sizes.feature_dim), dtype=np.float32)
+            inputs = to_torch(architecture, architecture.encoder_inputs(features, states))
+            encoder_out, *_ = _forward(self._model.encoder, inputs, hook)
+        decoder_out = self._model.decoder(torch.zeros(1, sizes.context_size, dtype=torch.long))
+        _forward(
+            self._model.joiner,
+            [encoder_out[:, 0], decoder_out[:, 0]],
+            lambda layer, module, _: see("joiner", layer, module),
+        )
+
+    def _encode(self, recordings: list[_Recording]) -> Tensor:
+        """Run the encoder on as many segments as the longest has; count each one's own only.
+
+        Args:
+            recordings: those that go on, with the most segments first; their states move on.
+
+        Returns:
+            (B, K, encoder_dim)
+        """
+        architecture = self._architecture
+        segments = [recording.segments for recording in recordings]
+        length = architecture.segment + (segments[0] - 1) * architecture.hop
+        singles = []
+        for recording in recordings:
+            features = recording.features[:length]
+            features = np.pad(features, ((0, length - len(features)), (0, 0)))
+            arrays = architecture.encoder_inputs(features, recording.states)
+            singles.append(to_torch(architecture, arrays))
+        # An input without a batch axis is one number for a recording.
+        axes = [axis or 0 for axis in architecture.batch_axes()]
+        inputs = [
+            torch.cat(x, axis) for x, axis in zip(zip(*singles, strict=True), axes, strict=True)
+        ]
+
+        own = torch.arange(segments[0]) < torch.tensor(segments)[:, None]  # (B, K)
+        names = [recording.name for recording in recordings]
+        rows = [recording.name for recording in recordings for _ in range(recording.segments)]
+
+        def see(layer: str, module: nn.Module, x: Tensor) -> None:
+            axis = TIME_AXIS[type(module).__name__]
+            windows = x.unfold(axis, *self._windows[layer]).movedim(axis, 1)  # (B, K, …)
+            if own.all():
+                self._count("encoder", layer, windows, names)
+            else:
+                self._count("encoder", layer, windows[own], rows)
+
+        outputs = _forward(self._model.encoder, inputs, see)
+        for i, recording in enumerate(recordings):
+            single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
+            recording.states = architecture.carried(from_torch(architecture, tuple(single)))
+        return outputs[0]
+
+    def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
+        """Count x (rows, …); each row is of the recording named in ``rows``."""
+        try:
+            self._histograms[part][layer].add(x.numpy())
+        except NotFiniteError as e:
+            row = int((~torch.isfinite(x)).flatten(1).any(dim=1).nonzero()[0])
+            raise NotFiniteError(f"{rows[row]}: {e} {NOT_FINITE_ADVICE}") from None
+
+
+class _Recording:
+    """One recording of a batch: where it is, its next chunk, and its states.
+
+    Attributes:
+        row: its place in the batch.
+        segments: how many the chunk has.
+        features: (T, feature_dim) from the chunk's first segment on.
+        states: the encoder's, before the chunk.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pieces: Iterable[np.ndarray],
+        row: int,
+        architecture: Architecture[Any, Any],
+    ) -> None:
+        self.name, self.row = name, row
+        self.segments = 0
+        self.features = np.zeros((0, architecture.sizes.feature_dim), dtype=np.float32)
+        self.states = architecture.initial_states()
+        self._architecture = architecture
+        self._pieces = iter(pieces)
+        self._stream = FbankStream(architecture.sizes.feature_dim)
+        self._begun = self._ended = False
+
+    def read_chunk(self) -> int:
+        """Move on to the next chunk; its number of segments, 0 at the end.
+
+        A recording too short for one segment is named on standard error.
+        """
+        architecture = self._architecture
+        # A copy, which lets go of the chunk before.
+        self.features = self.features[self.segments * architecture.hop :].copy()
+        length = architecture.segment + (CHUNK - 1) * architecture.hop
+        while len(self.features) < length and not self._ended:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._stream.finish()
+                self._ended = True
+            elif np.isfinite(piece).all():
+                self._stream.accept(piece)
+            else:
+                raise NotFiniteError(f"{self.name}: holds samples that are NaN or infinity.")
+            self.features = np.concatenate([self.features, self._stream.take()])
+        fitting = (len(self.features) - architecture.segment) // architecture.hop + 1
+        self.segments = min(max(fitting, 0), CHUNK)
+        if self.segments == 0 and not self._begun:
+            print(
+                f"{self.name}: too short to calibrate with: {len(self.features)} frames, and the "
+                f"encoder takes {architecture.segment} at a time",
+                file=sys.stderr,
+            )
+        self._begun = True
+        return self.segments
+
+
+class _Search:
+    """Greedy search in several recordings at once, frame by frame."""
+
+    def __init__(self, model: Transducer, recordings: int) -> None:
+        self._model = model
+        context_size = model.architecture.sizes.context_size
+        self._contexts = torch.full((recordings, context_size), BLANK)
+        self._decoder_out = model.decoder(self._contexts)[:, 0]
+        self._never = torch.tensor(NEVER_EMITTED)
+
+    def step(self, encoder_out: Tensor, rows: Tensor) -> Tensor:
+        """The decoder's outputs that the joiner meets a frame with, (n, decoder_dim).
+
+        Args:
+            encoder_out: (n, encoder_dim), a frame of each of n recordings.
+            rows: (n,) which recordings these are.
+        """
+        met = self._decoder_out[rows]
+        tokens = self._model.joiner(encoder_out, met).argmax(dim=1)
+        emitting = (~torch.isin(tokens, self._never)).nonzero()[:, 0]
+        if len(emitting):
+            new = tokens[emitting, None]
+            of = rows[emitting]
+            self._contexts[of] = torch.cat([self._contexts[of, 1:], new], dim=1)
+            self._decoder_out[of] = self._model.decoder(self._contexts[of])[:, 0]
+        return met
+
+
+def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
+    """Each frame of a chunk, and how many recordings have it; the longest come first."""
+    for t in range(segments[0]):
+        yield t, sum(n > t for n in segments)
+
+
+def _forward(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    see: Callable[[str, nn.Module, Tensor], None],
+) -> Any:
+    """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
+
+    def hook(name: str):
+        return lambda module, args: see(name, module, args[0])
+
+    handles = [
+        module.register_forward_pre_hook(hook(name))
+        for name, module in network.named_modules()
+        if type(module).__name__ in TIME_AXIS
+    ]
+    try:
+        return network(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()

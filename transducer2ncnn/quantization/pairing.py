@@ -1,0 +1,44 @@
+"""Which layer of ncnn's is which of PyTorch's, among those whose inputs are observed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.param import Param
+from transducer2ncnn.quantization.statistics import Histogram
+
+#: ncnn's layers whose inputs are quantized with a fixed scale, by PyTorch's name for them.
+QUANTIZED = {"Conv2d": ("Convolution", "ConvolutionDepthWise"), "Linear": ("InnerProduct",)}
+
+
+def layer_names(param: Param) -> list[str]:
+    """Names of the layers that are quantized with a fixed input scale, in ncnn's order."""
+    types = {type_ for names in QUANTIZED.values() for type_ in names}
+    return [layer.name for layer in param.layers if layer.type in types]
+
+
+def by_ncnn_name(
+    param: Param, histograms: Sequence[Histogram], file: str | Path
+) -> dict[str, Histogram]:
+    """Histograms by the names of ncnn's layers, which occur in the same order.
+
+    Args:
+        file: what the param was read from, for the message.
+
+    Raises:
+        UserError: the layers do not pair up.
+    """
+    types = {layer.name: layer.type for layer in param.layers}
+    names = layer_names(param)
+    for i, (name, h) in enumerate(itertools.zip_longest(names, histograms), start=1):
+        if name is None or h is None or types[name] not in QUANTIZED[h.kind]:
+            ncnn = "nothing" if name is None else f"{types[name]} {name}"
+            torch_ = "nothing" if h is None else f"{h.kind} {h.layer}"
+            raise UserError(
+                f"{file}: the layers to quantize are not those that were observed: number {i} is "
+                f"{ncnn} in ncnn and {torch_} in PyTorch. Are both of the same model?"
+            )
+    return dict(zip(names, histograms, strict=True))

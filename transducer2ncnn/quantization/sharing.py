@@ -1,0 +1,77 @@
+"""The calibration recordings: how long each is, and which are observed together in which job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.files import write_text
+from transducer2ncnn.base.shards import share_out
+
+#: Recordings that are run at once, at most.
+BATCH = 32
+
+
+def groups(durations: Mapping[str, float]) -> list[list[str]]:
+    """Batches of recordings, which every run that is to count the same must use.
+
+    A layer's sums round differently with the number of recordings in a batch. So batches are
+    formed of all the recordings there are, and a shard of the work is a number of whole batches.
+
+    Args:
+        durations: seconds of each recording, by name.
+
+    Returns:
+        Names, batch by batch, the longest first, so that a batch's are of about the same length.
+    """
+    # An LSTM's step costs much the same for one recording as for many, so batches are large. But
+    # there should be one for each core: two at least, and four where they can be of sixteen each.
+    quarter, half = math.ceil(len(durations) / 4), math.ceil(len(durations) / 2)
+    size = max(1, min(BATCH, max(quarter, min(half, 16))))
+    names = sorted(durations, key=lambda name: (-durations[name], name))
+    return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def share(durations: Mapping[str, float], shard: int, shards: int) -> list[list[str]]:
+    """One shard's batches of recordings, the longest first; all shards last about as long.
+
+    Args:
+        durations: seconds of each recording there is, by name.
+        shard: from 1 on.
+    """
+    batches = groups(durations)
+    seconds = {i: sum(durations[name] for name in batch) for i, batch in enumerate(batches)}
+    return [batches[i] for i in share_out(seconds, shards)[shard - 1]]
+
+
+def write_recordings(
+    path: str | Path, durations: Mapping[str, float], hashes: Mapping[str, str]
+) -> None:
+    """A table of recordings: seconds, hash and path of each."""
+    lines = (f"{seconds!r}\t{hashes[wav]}\t{wav}\n" for wav, seconds in durations.items())
+    write_text(path, "".join(lines))
+
+
+def read_recordings(path: str | Path) -> dict[str, float]:
+    """Seconds of each recording of such a table, by path.
+
+    Raises:
+        UserError: the file is missing, or a line is none of such a table; naming it.
+    """
+    found: dict[str, float] = {}
+    lines = reading.read_text(path, "a table of recordings").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            seconds, _, wav = line.split("\t", 2)
+            found[wav] = float(seconds)
+            if not 0 < found[wav] < math.inf:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: expected seconds, hash and path, found {shown(line)!r}. "
+                f"{reading.REMAKE}"
+            ) from None
+    return found
