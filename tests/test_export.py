@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Export, export, random_lstm
+from torch import Tensor, nn
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.export import convert
+from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param, sherpa
 from transducer2ncnn.verification import parity, reference
 
@@ -102,6 +105,73 @@ def test_a_pnnx_that_fails_in_any_way_leaves_nothing(
         convert.convert(tmp_path / "x.pt", out / "x.param", out / "x.bin", fp16=True)
     assert "pass_ncnn" in str(caught.value)  # the end of its log
     assert list(out.iterdir()) == []
+
+
+class Weighted(nn.Module):
+    """(T, 6) times a weight a column."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(1.0, 7.0).reshape(shape), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Through a layer: a vector that was computed from a constant is one too.
+        return x * torch.relu(self.weight)
+
+
+def traced(module: nn.Module, path: Path) -> Path:
+    example = (torch.ones(4, 6),)
+    torch.jit.trace(module, example, check_trace=False, _store_inputs=False).save(path)
+    return path
+
+
+def test_a_vector_whose_axis_ncnn_would_guess_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ncnn is right about four rows of six, and wrong about six: it takes a weight a row."""
+    x = np.random.default_rng(0).standard_normal((6, 6), dtype=np.float32)
+    wrong = {}
+    for name, shape in (("vector", (6,)), ("matrix", (1, 6))):
+        module = Weighted(*shape)
+        path = traced(module, tmp_path / f"{name}.pt")
+        files = tmp_path / f"{name}.param", tmp_path / f"{name}.bin"
+        if name == "vector":
+            with pytest.raises(UserError, match=r"vector.pt.*mul_\d+ would take a constant vector"):
+                convert.convert(path, *files, fp16=False)
+            assert not files[0].exists()
+            monkeypatch.setattr(convert, "check_vectors", lambda *_: None)
+        convert.convert(path, *files, fp16=False)
+        monkeypatch.undo()
+        for rows in (4, 6):
+            (out,) = Network(*files).run({"in0": x[:rows]}, ["out0"])
+            expected = module(torch.from_numpy(x[:rows])).numpy()
+            wrong[name, rows] = not np.allclose(out, expected, atol=1e-5)
+    assert [case for case, is_wrong in wrong.items() if is_wrong] == [("vector", 6)]
+
+
+def test_vectors_about_which_nothing_is_guessed() -> None:
+    """A vector of one number, one that got its second axis, and two constants."""
+    lines = """
+        Input        in0    0 1 in0
+        MemoryData   one    0 1 one 0=1
+        MemoryData   six    0 1 six 0=6
+        Split        split  1 3 six a b c
+        Reshape      shaped 1 1 a row 0=6 1=1
+        BinaryOp     fine_1 2 1 in0 one x 0=2
+        BinaryOp     fine_2 2 1 x row y 0=2
+        BinaryOp     fine_3 2 1 b c bc 0=2
+        BinaryOp     fine_4 1 1 y z 0=2 1=1 2=3.0
+        {}
+    """
+    bad = "BinaryOp bad 2 1 z bc out0 0=2"
+    for last in ("Split end 1 1 z out0", bad):
+        text = [line for line in lines.format(last).splitlines() if line.strip()]
+        graph = param.Param(tuple(map(param.parse_layer, text)), 0)
+        if last == bad:
+            with pytest.raises(UserError, match="graph: bad would take a constant vector"):
+                check_vectors(graph, "graph")
+        else:
+            check_vectors(graph, "graph")
 
 
 def test_param_files_read_and_write_to_the_same_bytes(exported: Export, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, scratch
+from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights
 
@@ -29,7 +30,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bo
 
     Raises:
         UserError: pnnx failed or left a file out, and the message shows the end of its log; or
-            what it wrote is cut off.
+            what it wrote is cut off; or the graph has ncnn guess an axis (``broadcasting``).
     """
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
@@ -56,6 +57,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bo
         if done.returncode != 0 or wrong:
             free = shutil.disk_usage(folder).free
             raise UserError(_failure(traced, done.returncode, wrong, free, done.stdout))
+        check_vectors(param_file.read(made["param"]), f"pnnx made of {traced} what is not kept")
         # One after the other, the param last: a pair is complete once its param is there.
         for kind, target in (("bin", bin_), ("param", param)):
             with replacing(target) as partial:

@@ -40,6 +40,43 @@ class BasicNorm(nn.Module):
         return x * torch.pow(torch.mean(x * x, dim=-1, keepdim=True) + eps, -0.5)
 
 
+class FeedForward(nn.Sequential):
+    """Two linear layers with DoubleSwish between them; (…, dim) in and out."""
+
+    def __init__(self, dim: int, inner: int) -> None:
+        # Identities stand where the recipes have a balancer and a dropout, which inference skips;
+        # they keep the numbering (0 and 4) that the checkpoint's keys use.
+        super().__init__(
+            nn.Linear(dim, inner),
+            nn.Identity(),
+            DoubleSwish(),
+            nn.Identity(),
+            nn.Linear(inner, dim),
+        )
+
+
+def pointwise(channels_in: int, channels_out: int) -> nn.Linear:
+    """A convolution over time with a kernel of 1, as the linear layer that it is: (…, channels_in)
+    → (…, channels_out).
+
+    ncnn has no int8 convolution over one axis. In a state dict the weight is the convolution's,
+    (channels_out, channels_in, 1), as it is in a checkpoint.
+    """
+    linear = nn.Linear(channels_in, channels_out)
+
+    def as_convolution(
+        _module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: dict[str, Any]
+    ) -> None:
+        state[prefix + "weight"] = state[prefix + "weight"].unsqueeze(-1)
+
+    def as_linear(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+        state[prefix + "weight"] = state[prefix + "weight"].squeeze(-1)
+
+    linear.register_state_dict_post_hook(as_convolution)
+    linear.register_load_state_dict_pre_hook(as_linear)
+    return linear
+
+
 class Decoder(nn.Module):
     """Stateless: it sees the last ``context_size`` tokens and nothing before them.
 
@@ -170,6 +207,22 @@ class Shapes:
                 "Expected all from 0 on, without a gap."
             )
         return len(numbers)
+
+
+def shared_sizes(shapes: Shapes) -> dict[str, int]:
+    """The sizes of decoder and joiner, whose tensors are the same in all families.
+
+    Raises:
+        UserError: a tensor is missing or has another number of axes.
+    """
+    vocab_size, decoder_dim = shapes.of("decoder.embedding.weight", 2)
+    conv = "decoder.conv.weight"
+    return {
+        "decoder_dim": decoder_dim,
+        "joiner_dim": shapes.of("joiner.encoder_proj.weight", 2)[0],
+        "vocab_size": vocab_size,
+        "context_size": shapes.of(conv, 3)[2] if conv in shapes else 1,
+    }
 
 
 def check_tensors(

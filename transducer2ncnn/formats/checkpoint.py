@@ -22,6 +22,8 @@ from transducer2ncnn.formats.torch_file import TorchFile
 #: Tensors that only training uses: the pruned loss's projections, and the second decoder and
 #: joiner of recipes that train on GigaSpeech along with LibriSpeech.
 TRAINING_ONLY = ("simple_am_proj", "simple_lm_proj", "decoder_giga.", "joiner_giga.")
+#: And how often a balancer has acted, in the recipes whose balancers count.
+BALANCER_COUNT = ".count"
 
 
 class Checkpoint:
@@ -70,7 +72,7 @@ class Checkpoint:
                     f"{self.path}: holds {name!r} twice, with and without 'module.' in front. "
                     "Which of the two is the model's cannot be known: save one of them."
                 )
-            if not name.startswith(TRAINING_ONLY):
+            if not (name.startswith(TRAINING_ONLY) or name.endswith(BALANCER_COUNT)):
                 _check_plain(tensor, f"{self.path}: tensor {name!r}")
                 needed[name] = tensor
         self._check_size(needed)

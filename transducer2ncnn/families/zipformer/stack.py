@@ -1,0 +1,121 @@
+"""Stacks of Zipformer layers, each at its own frame rate, and what joins them.
+
+Shapes as in ``layer.py``; d is a stack's downsampling factor, L its number of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transducer2ncnn.families.zipformer import Stack
+from transducer2ncnn.families.zipformer.layer import Layer, constant
+
+
+class LayerStack(nn.Module):
+    """Layers at one frame rate, the states of all of them in one array a kind."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.stack = stack
+        self.layers = nn.ModuleList(Layer(stack) for _ in range(stack.num_layers))
+
+    def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
+        length, *caches = states
+        # All layers have seen as many frames. Their number goes through no product with what the
+        # recording holds: fp16 would not hold that.
+        seen = length[:1].reshape(1, 1)
+        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
+        share = 1.0 / (constant(counts[:, None]) + seen)
+        past = share * seen
+        shapes = list(self.stack.caches().values())
+        next_caches: list[tuple[Tensor, ...]] = []
+        for i, layer in enumerate(self.layers):
+            own = tuple(
+                cache[i : i + 1].reshape(shape) for cache, shape in zip(caches, shapes, strict=True)
+            )
+            x, own = layer(x, share, past, own)
+            next_caches.append(own)
+        next_length = length.reshape(len(self.layers), 1) + float(self.stack.frames)
+        stacked = [
+            torch.cat([cache.reshape(1, *shape) for cache in kind], dim=0)
+            for kind, shape in zip(zip(*next_caches, strict=True), shapes, strict=True)
+        ]
+        return x, [next_length, *stacked]
+
+
+class Downsample(nn.Module):
+    """d frames become one, a weighted mean; weights by likeness to a learnt query."""
+
+    def __init__(self, frames: int, dim_in: int, dim_out: int, factor: int) -> None:
+        super().__init__()
+        self.frames, self.dim, self.factor = frames // factor, dim_in, factor
+        self.query = nn.Parameter(torch.zeros(dim_in))
+        self.extra_proj = (
+            nn.Linear(dim_in * factor, dim_out - dim_in, bias=False) if dim_out > dim_in else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T·d, C) → (T, C), with more columns where the dim grows."""
+        scores = (x * self.query.reshape(1, self.dim)).sum(dim=1)
+        weights = torch.softmax(scores.reshape(self.frames, self.factor), dim=1)
+        groups = x.reshape(self.frames, self.factor, self.dim)
+        mean = torch.matmul(weights.reshape(self.frames, 1, self.factor), groups)
+        mean = mean.reshape(self.frames, self.dim)
+        if self.extra_proj is None:
+            return mean
+        together = x.reshape(self.frames, self.factor * self.dim)
+        return torch.cat((mean, self.extra_proj(together)), dim=1)
+
+
+class Upsample(nn.Module):
+    """Every frame d times, each copy with a bias of its own."""
+
+    def __init__(self, frames: int, dim: int, factor: int) -> None:
+        super().__init__()
+        self.frames, self.dim, self.factor = frames, dim, factor
+        self.bias = nn.Parameter(torch.zeros(factor, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, C) → (T·d, C)."""
+        bias = self.bias.reshape(1, self.factor * self.dim)
+        copies = torch.cat([x] * self.factor, dim=1) + bias
+        return copies.reshape(self.frames * self.factor, self.dim)
+
+
+class Combiner(nn.Module):
+    """A weighted mean of two paths, the first of which may be the narrower."""
+
+    def __init__(self, first_dim: int, dim: int) -> None:
+        super().__init__()
+        self.missing = dim - first_dim
+        self.weight1 = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """(T, C1) and (T, C) with C1 ≤ C → (T, C); the first is filled up with zeros."""
+        if self.missing:
+            first = F.pad(first, (0, self.missing))
+        weight = self.weight1.item()
+        return first * weight + second * (1.0 - weight)
+
+
+class DownsampledStack(nn.Module):
+    """Layers at a lower frame rate, and around them what goes past them."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.downsample = Downsample(
+            stack.frames * stack.factor, stack.input_dim, stack.dim, stack.factor
+        )
+        self.encoder = LayerStack(stack)
+        self.upsample = Upsample(stack.frames, stack.dim, stack.factor)
+        self.out_combiner = Combiner(stack.input_dim, stack.dim)
+
+    def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, next_states = self.encoder(self.downsample(x), states)
+        return self.out_combiner(x, self.upsample(y)), next_states
