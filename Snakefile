@@ -1,33 +1,37 @@
 # From icefall checkpoints to folders that sherpa-ncnn runs. Start with README.md.
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: "config.yaml"
+# Of the folder that snakemake runs in. --configfile names others.
+if Path("config.yaml").is_file():
+
+    configfile: "config.yaml"
 
 
-include: "rules/common.smk"
+include: "rules/configured.smk"
+include: "rules/staleness.smk"
+include: "rules/names.smk"
+include: "rules/inputs.smk"
+include: "rules/wanted.smk"
 include: "rules/resources.smk"
 include: "rules/source.smk"
 include: "rules/inspect.smk"
 include: "rules/trace.smk"
 include: "rules/convert.smk"
 include: "rules/verify.smk"
+include: "rules/quantize.smk"
 include: "rules/deliver.smk"
 include: "rules/transcribe.smk"
 include: "rules/manifest.smk"
-
-
-if CONFIG.precisions.int8:
-
-    include: "rules/int8.smk"
-
-
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/folders.smk"
+include: "rules/summary.smk"
 
 
 onsuccess:

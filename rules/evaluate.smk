@@ -1,10 +1,15 @@
-# Recordings with transcripts, heard by sherpa-ncnn in every precision and by PyTorch: how right
+# Recordings with transcripts, decoded by sherpa-ncnn in every precision and by PyTorch: how right
 # each is, how fast, in what memory. What is decoded here is verified, and not delivered yet.
 
 
 decoding_arguments = f"--decoding {CONFIG.evaluation.decoding}"
 if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
+
+
+def cache_of(wildcards):
+    """The folder of what a system decoded before; always on this machine."""
+    return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
 
 
 rule check_recordings:
@@ -51,7 +56,7 @@ rule decode_pytorch:
     params:
         family=lambda wildcards: model_of(wildcards).family,
         decoding=decoding_arguments,
-        cache="results/{model}/evaluation/cache/pytorch",
+        cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
     message:
         "{wildcards.model}: decoding with PyTorch, shard {wildcards.shard} of {wildcards.shards}"
@@ -72,9 +77,7 @@ rule decode_pytorch:
 
 rule decode_sherpa_ncnn:
     input:
-        encoder=evaluated("encoder"),
-        decoder=evaluated("decoder"),
-        joiner=evaluated("joiner"),
+        **{part: network(part) for part in PARTS},
         verification="results/{model}/verification/{precision}.json",
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
@@ -83,8 +86,6 @@ rule decode_sherpa_ncnn:
         "results/{model}/evaluation/decoded/{precision}/{shard}-of-{shards}.jsonl",
     log:
         "logs/{model}/decode-{precision}-{shard}-of-{shards}.log",
-    wildcard_constraints:
-        precision="fp16|fp32|int8",
     conda:
         "../envs/export.yaml"
     threads: 1
@@ -93,7 +94,7 @@ rule decode_sherpa_ncnn:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
-        cache="results/{model}/evaluation/cache/{precision}",
+        cache=cache_of,
         code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
     message:
         "{wildcards.model}: decoding with {wildcards.precision}, shard {wildcards.shard} of "
@@ -117,8 +118,8 @@ rule decode_sherpa_ncnn:
 rule score:
     input:
         manifest="results/{model}/evaluation/manifest.jsonl",
-        pytorch=heard("pytorch"),
-        sherpa_ncnn=heard("{precision}"),
+        pytorch=decoded("pytorch"),
+        sherpa_ncnn=decoded("{precision}"),
     output:
         report(
             "results/{model}/evaluation/{precision}.json",
@@ -128,8 +129,6 @@ rule score:
         ),
     log:
         "logs/{model}/score-{precision}.log",
-    wildcard_constraints:
-        precision="fp16|fp32|int8",
     group:
         "score"
     conda:
@@ -156,7 +155,7 @@ rule score:
 
 rule compare_precisions:
     input:
-        unpack(lambda wildcards: by_precision(wildcards, heard)),
+        unpack(lambda wildcards: by_precision(wildcards, decoded)),
         manifest="results/{model}/evaluation/manifest.jsonl",
     output:
         "results/{model}/evaluation/comparison.json",
@@ -171,10 +170,7 @@ rule compare_precisions:
         mem_mb=memory(400),
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        heard=lambda wildcards, input: " ".join(
-            f"--heard {precision} {shlex.join(input[precision])}"
-            for precision in CONFIG.precisions_of(wildcards.model)
-        ),
+        heard=given_by_precision("--heard"),
         code=code("compare_precisions", "jiwer", "numpy"),
     message:
         "{wildcards.model}: comparing the precisions' word error rates"
@@ -210,10 +206,7 @@ rule measure_speed:
         mem_mb=memory(400, per_mb=3),
         runtime=minutes(60, per_gb=60),
     params:
-        precisions=lambda wildcards, input: " ".join(
-            f"--precision {precision} {shlex.join(input[precision])}"
-            for precision in CONFIG.precisions_of(wildcards.model)
-        ),
+        precisions=given_by_precision("--precision"),
         decoding=decoding_arguments,
         rounds=CONFIG.evaluation.rounds,
         threads=CONFIG.transcription.threads,

@@ -1,5 +1,7 @@
 # What was delivered, from what, and by what: written down, and checked against.
 
+from transducer2ncnn.workflow import provenance
+
 
 rule manifest:
     input:

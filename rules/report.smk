@@ -15,7 +15,7 @@ rule list_rules:
         mem_mb=memory(400),
         runtime=minutes(5),
     params:
-        snakefile=workflow.main_snakefile,
+        snakefile=ROOT / "Snakefile",
         # Without the other models, so that their changes do not make this one's report stale.
         config=lambda wildcards: json.dumps(
             config | {"models": {wildcards.model: config["models"][wildcards.model]}}

@@ -3,11 +3,8 @@
 
 rule transcribe:
     input:
-        sherpa=[sherpa(part) for part in PARTS],
-        tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
-        encoder=plain("encoder"),
-        decoder=plain("decoder"),
-        joiner=plain("joiner"),
+        **{part: network(part) for part in PARTS},
+        sherpa=lambda wildcards: expand(delivered(wildcards.precision), model=wildcards.model),
         description="results/{model}/model.json",
         wavs=test_wavs,
         references=transcripts,
@@ -27,7 +24,7 @@ rule transcribe:
         mem_mb=memory(600, per_mb=3, audio_mb=test_wavs_mb),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=test_wavs_mb),
     params:
-        sherpa=lambda wildcards, input: Path(input.tokens).parent,
+        sherpa=lambda wildcards, input: Path(input.sherpa[0]).parent,
         references=lambda wildcards, input: (
             f"--references {shlex.join(input.references)}" if input.references else ""
         ),

@@ -36,11 +36,9 @@ rule make_reference:
 
 rule verify:
     input:
+        **{part: network(part) for part in PARTS},
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
-        encoder=plain("encoder"),
-        decoder=plain("decoder"),
-        joiner=plain("joiner"),
     output:
         report(
             "results/{model}/verification/{precision}.json",
@@ -50,6 +48,8 @@ rule verify:
         ),
     log:
         "logs/{model}/verify-{precision}.log",
+    wildcard_constraints:
+        precision=one_of(PRECISIONS.keys() - QUANTIZED),
     conda:
         "../envs/export.yaml"
     threads: 1
@@ -57,7 +57,8 @@ rule verify:
         mem_mb=memory(600, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        tolerance=lambda wildcards: getattr(CONFIG.precisions, wildcards.precision).tolerance,
+        stored=lambda wildcards: wildcards.precision,
+        tolerance=lambda wildcards: PRECISIONS[wildcards.precision].tolerance,
         code=code("verify", "ncnn"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} in ncnn with PyTorch"
@@ -68,6 +69,7 @@ rule verify:
         " --encoder {input.encoder:q}"
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
+        " --stored {params.stored}"
         " --tolerance {params.tolerance}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"

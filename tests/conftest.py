@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from transducer2ncnn.base import layout
-from transducer2ncnn.export import convert, torchscript
+from transducer2ncnn.export import convert, halve, torchscript
 from transducer2ncnn.families import model
 from transducer2ncnn.families.contract import Settings
 from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
 from transducer2ncnn.families.lstm.graph import build
 from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.verification import reference
+from transducer2ncnn.workflow.config import Verification
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -87,9 +88,9 @@ def export(network: Transducer, folder: Path) -> None:
     for part in layout.PARTS:
         traced = folder / f"{part}.pt"
         torchscript.trace(network, part, traced)
-        for precision in ("fp32", "fp16"):
-            param, bin_ = layout.ncnn_files(folder / precision)[part]
-            convert.convert(traced, param, bin_, fp16=precision == "fp16")
+        fp32, fp16 = (layout.ncnn_files(folder / name)[part] for name in ("fp32", "fp16"))
+        convert.convert(traced, *fp32)
+        halve.halve(fp32, *fp16)
 
 
 def check_computes(network: Transducer, expected: Mapping[str, np.ndarray]) -> None:
@@ -114,7 +115,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     network = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
     export(network, folder)
-    arrays = reference.make(network, lengths=[9, 39, 100], segments=25)
+    arrays = reference.make(network, Verification().lengths, segments=25)
     reference.save(folder / "reference.npz", arrays)
     return Export(request.param, network, folder, folder / "reference.npz")
 

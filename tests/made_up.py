@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -255,32 +255,37 @@ def quantization(lstms: int = 2) -> dict[str, Any]:
 
 def write(
     folder: Path,
-    precisions: Iterable[str] = PRECISIONS,
+    kinds: Mapping[str, str] | None = None,
     optional: bool = True,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, list[str]]:
     """Write a model's artifacts as the workflow lays them out.
 
     Args:
+        kinds: which of ``PRECISIONS`` each precision's figures are those of; these by default.
         optional: whether those are there that a configuration may leave out.
         changes: contents in place of the made-up ones, by path.
 
     Returns:
         The options with which make_report is given them.
     """
-    names = list(precisions)
+    kinds = kinds or {name: name for name in PRECISIONS}
+    quantized = [name for name, kind in kinds.items() if kind == "int8"]
     contents: dict[str, Any] = {"model.json": description(), "rules.json": rules()}
     options = {"description": ["model.json"], "rules": ["rules.json"]}
-    contents |= {f"verification/{p}.json": verification(p) for p in names}
-    options["verification"] = [f"verification/{p}.json" for p in names]
+    contents |= {f"verification/{p}.json": verification(kind) for p, kind in kinds.items()}
+    options["verification"] = [f"verification/{p}.json" for p in kinds]
     if optional:
         contents["manifest.json"] = manifest()
-        contents["quantization.json"] = quantization()
-        contents |= {f"evaluation/{p}.json": evaluation(p) for p in names}
+        contents |= {f"quantization/{p}.json": quantization() for p in quantized}
+        contents |= {
+            f"evaluation/{p}.json": evaluation(kind) | {"precision": p} for p, kind in kinds.items()
+        }
         contents["evaluation/comparison.json"] = comparison()
         contents["evaluation/speed.json"] = speed()
-        options |= {"manifest": ["manifest.json"], "quantization": ["quantization.json"]}
-        options["evaluation"] = [f"evaluation/{p}.json" for p in names]
+        options["manifest"] = ["manifest.json"]
+        options["quantization"] = [f"quantization/{p}.json" for p in quantized]
+        options["evaluation"] = [f"evaluation/{p}.json" for p in kinds]
         options["comparison"] = ["evaluation/comparison.json"]
         options["speed"] = ["evaluation/speed.json"]
         options["recordings"] = ["evaluation/manifest.jsonl"]

@@ -26,7 +26,7 @@ from hub_server import git_hash
 
 from transducer2ncnn.base import reading
 from transducer2ncnn.base.layout import PARTS
-from transducer2ncnn.evaluation import decoding, transcription
+from transducer2ncnn.evaluation import heard, transcription
 from transducer2ncnn.families.lstm import LstmSizes
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import checkpoint, npz, param, scale_table, tokens, weights
@@ -332,7 +332,7 @@ def readers() -> list[Reader]:
         Reader(name, [files | {"a.wav": WAV}], read_manifest, frozenset({"a.wav"}))
         for name, files in manifests().items()
     ]
-    heard = lines(
+    recognised = lines(
         [{"id": "a", "tokens": ["x", "y"], "text": "xy"}, {"id": "b", "tokens": [], "text": ""}]
     )
     record = {
@@ -381,7 +381,7 @@ def readers() -> list[Reader]:
             [{"file": checked()}],
             lambda f: (recordings.read_checked(f / "file"), artifacts.read_recordings(f / "file")),
         ),
-        Reader("decoded", [{"file": heard}], lambda f: decoding.read([f / "file"])),
+        Reader("decoded", [{"file": recognised}], lambda f: heard.read([f / "file"])),
         Reader(
             "rules.json", dumped(made_up.rules()), lambda f: artifacts.read_rule_graph(f / "file")
         ),

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.quantization.recipes import SHIPPED, Part, Table
 from transducer2ncnn.workflow import config
 
 
@@ -79,12 +80,12 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             minimal(sizes={"encoder_dim": "big"}),
             "models.m.sizes.encoder_dim: .*integer; found 'big'",
         ),
-        (minimal(precisions=["int4"]), "models.m.precisions.0: .*found 'int4'"),
+        (minimal(precisions=["int4"]), "models.m.precisions: 'int4' is not configured. Expected"),
         (
             minimal(precisions=["fp16"]) | {"precisions": {"fp32": {"tolerance": 1e-4}}},
             "models.m.precisions: 'fp16' is not configured",
         ),
-        (minimal() | {"precisions": {"fp32": {}}}, "precisions.fp32.tolerance: missing"),
+        (minimal() | {"precisions": {"fp32": {"tolerence": 1}}}, "fp32.tolerence: .*`tolerance`"),
         (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: .*greater than 0"),
         (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: .*greater than or equal to 9"),
         (minimal() | {"transcription": {"threads": True}}, "transcription.threads: .*integer"),
@@ -109,7 +110,37 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (hub(checkpoint="/x.pt"), "models.m.checkpoint: expected a path in the repository"),
         (hub(tokens="../x"), "models.m.tokens: expected a path in the repository"),
         (hub(test_wavs=["a/../*.wav"]), "models.m.test_wavs.0: expected a path in the repository"),
-        (minimal() | {"precisions": {"int4": {}}}, "precisions.int4: unknown key. Did you mean"),
+        (
+            minimal() | {"precisions": {"mine": {}}},
+            "precisions.mine.recipe: missing. Expected the recipe that mine starts from, one",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"recipe": "int4"}}},
+            "precisions.mine.recipe: found 'int4'. Expected the recipe",
+        ),
+        (minimal() | {"precisions": {"mine": 3}}, "precisions: expected for mine keys .*found 3"),
+        (minimal() | {"precisions": {"a/b": {"recipe": "int8"}}}, "'a/b' cannot name a precision"),
+        (minimal() | {"precisions": {"speed": {"recipe": "fp16"}}}, "'speed' cannot name a prec"),
+        (minimal() | {"precisions": {"fp16": {"recipe": "int8"}}}, "fp16 is plain fp16 and cannot"),
+        (minimal() | {"precisions": {"int8": {"tolerance": 0.1}}}, "int8.tolerance: unknown key"),
+        (minimal() | {"precisions": {"int8": {"encoder": "int4"}}}, "int8.encoder: .*found 'int4'"),
+        (
+            minimal() | {"precisions": {"int8": {"encoder": {"Convolution": "int4"}}}},
+            "precisions.int8.encoder: expected for Convolution one of fp32.*; found 'int4'",
+        ),
+        (
+            minimal() | {"precisions": {"int8": {"joiner": {"LSTM#2": "int8-dynamic"}}}},
+            "precisions.int8.joiner: LSTM cannot be stored as int8-dynamic; expected one of fp32",
+        ),
+        (
+            minimal() | {"precisions": {"int8": {"encoder": {"Convolution#0": "fp16"}}}},
+            "precisions.int8.encoder: expected a type and a number from 1 on.*'Convolution#0'",
+        ),
+        (minimal() | {"precisions": {"int8": {"keep": {"encode": ["x"]}}}}, "keep.encode: .*'enc"),
+        (
+            minimal() | {"precisions": {"int8": {"shards": 3}}, "calibration": {"shards": 2}},
+            "precisions.int8.shards is 3, calibration.shards is 2",
+        ),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
         (minimal(evaluation="gone.tsv"), "models.m.evaluation: there is no file or folder 'gone"),
@@ -118,7 +149,7 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal() | {"evaluation": {"decoding": "beam"}}, "evaluation.decoding: .*found 'beam'"),
         (minimal() | {"evaluation": {"shard": 2}}, "evaluation.shard: .*mean `shards`"),
         (minimal() | {"evaluation": {"max_rise": {"fp16": -1.0}}}, "max_rise.fp16: .*equal to 0"),
-        (minimal() | {"evaluation": {"max_rise": {"int4": 1.0}}}, "max_rise.int4"),
+        (minimal() | {"evaluation": {"max_rise": {"int4": 1.0}}}, "max_rise.int4: no model is ev"),
         (
             minimal() | {"evaluation": {"max_rise": {"fp16": 1.0}}},
             "evaluation.max_rise.fp16: no model is evaluated in fp16",
@@ -168,18 +199,83 @@ def test_test_wavs_are_as_many_as_a_command_can_name() -> None:
         config.parse(minimal(test_wavs=many))
 
 
-def test_int8_is_exported_where_there_is_something_to_calibrate_on() -> None:
-    int8 = {"precisions": {"fp32": {"tolerance": 1e-4}, "int8": {}}}
-    assert config.parse(minimal() | int8).precisions_of("m") == ["fp32"]
-    calibrated = minimal(calibration_wavs="wavs") | int8
-    assert config.parse(calibrated).precisions_of("m") == ["fp32", "int8"]
-    assert config.parse(calibrated).precisions.int8.parts() == {
+def test_what_is_calibrated_is_exported_where_there_is_something_to_calibrate_on() -> None:
+    assert config.parse(minimal()).precisions_of("m") == ["fp32", "fp16"]
+    assert config.parse(minimal(calibration_wavs="wavs")).precisions_of("m") == [
+        "fp32",
+        "fp16",
+        "int8",
+    ]
+    with pytest.raises(UserError, match=r"calibration_wavs: missing. Expected .* for int8"):
+        config.parse(minimal(precisions=["int8"]))
+
+
+def test_what_needs_no_calibration_takes_recordings_to_be_compared_on() -> None:
+    """The decoder's embedding, and linear layers with inputs as they come, are not calibrated."""
+    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16", "ConvolutionDepthWise": "fp16"}
+    mine = {"recipe": "int8", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
+    precisions = {"precisions": {"mine": mine, "fp16": {}}}
+    assert not config.parse(minimal() | precisions).precisions["mine"].to_recipe().calibrated
+    assert config.parse(minimal() | precisions).precisions_of("m") == ["fp16"]
+    heard = minimal(test_wavs="wavs") | precisions
+    assert config.parse(heard).precisions_of("m") == ["mine", "fp16"]
+    with pytest.raises(UserError, match=r"models.m.test_wavs: missing. Expected .* that mine can"):
+        config.parse(minimal(precisions=["mine"]) | precisions)
+
+
+def test_defaults_are_those_of_the_recipe() -> None:
+    stated = {"fp16": {}, "int8": {}, "half": {"recipe": "fp16", "tolerance": 0.5}}
+    precisions = config.parse(minimal() | {"precisions": stated}).precisions
+    assert list(precisions) == ["fp16", "int8", "half"]
+    assert (precisions["fp16"].tolerance, precisions["half"].tolerance) == (2e-2, 0.5)
+    assert precisions["half"].to_recipe() == precisions["fp16"].to_recipe() == SHIPPED["fp16"]
+    assert precisions["int8"].to_recipe() == SHIPPED["int8"]
+    # Which leaves out what a file before it asks for.
+    assert list(
+        config.parse(minimal() | {"precisions": {"fp16": {}, "int8": None}}).precisions
+    ) == ["fp16"]
+
+
+def test_an_old_configuration_of_int8_means_what_it_did() -> None:
+    old = {
         "encoder": "int8",
-        "decoder": "fp16",
-        "joiner": "int8",
+        "decoder": "int8",
+        "joiner": "fp32",
+        "lstm": False,
+        "keep": {"encoder": ["linear_8"]},
+        "rest": "fp32",
+        "min_agreement": 0.5,
+        "shards": 3,
     }
-    with pytest.raises(UserError, match=r"models.m.calibration_wavs: missing"):
-        config.parse(minimal(precisions=["int8"]) | int8)
+    parsed = config.parse(minimal() | {"precisions": {"int8": old}})
+    recipe = parsed.precisions["int8"].to_recipe()
+    assert parsed.calibration_shards() == 3
+    assert recipe.plain == {"joiner": "fp32"}
+    table = "int8-table"
+    encoder = dict.fromkeys(("Convolution", "ConvolutionDepthWise", "InnerProduct"), table)
+    assert recipe.quantized_parts == {
+        "encoder": Part(encoder, keep=("linear_8",), rest="fp32"),
+        "decoder": Part({"Embed": table}, rest="fp32"),
+    }
+    assert not recipe.quantized["decoder"].calibrated
+
+
+def test_a_precision_of_ones_own_overrides_its_recipe() -> None:
+    mine = {
+        "recipe": "int8",
+        "encoder": {"InnerProduct": "int8-dynamic", "conv_*": "fp16"},
+        "thresholds": "percentile",
+        "percentile": 99.99,
+    }
+    recipe = config.parse(minimal() | {"precisions": {"mine": mine}}).precisions["mine"].to_recipe()
+    encoder, shipped = recipe.quantized["encoder"], SHIPPED["int8"].quantized["encoder"]
+    assert encoder.layers == {
+        **shipped.layers,
+        "InnerProduct": "int8-dynamic",
+        "conv_*": "fp16",
+    }
+    assert encoder.table == Table("percentile", 99.99)
+    assert recipe.plain == {"decoder": "fp16"}
 
 
 def test_all_that_is_wrong_is_in_one_message() -> None:
@@ -197,7 +293,9 @@ def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
 def test_the_readme_explains_every_key() -> None:
     readme = (ROOT / "README.md").read_text()
     keys = [key for kind in config.SOURCES.values() for key in fields(kind, "models.<name>.")]
-    keys += fields(config.Int8, "precisions.int8.")
+    for kind in (config.Fp32, config.Quantized):
+        keys += fields(kind, "precisions.<name>.")
+    keys += fields(config.Calibration, "calibration.")
     keys += fields(config.Verification, "verification.")
     keys += fields(config.Transcription, "transcription.")
     keys += fields(config.Evaluation, "evaluation.")

@@ -26,9 +26,10 @@ from transducer2ncnn.engines import search
 from transducer2ncnn.engines.pytorch import TorchTransducer
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.engines.search import Decoding
-from transducer2ncnn.evaluation import decoding, speed
-from transducer2ncnn.evaluation.decoding import Cache, Heard
-from transducer2ncnn.export import delivery
+from transducer2ncnn.evaluation import decoding, heard, speed
+from transducer2ncnn.evaluation.decoding import Cache
+from transducer2ncnn.evaluation.heard import Heard
+from transducer2ncnn.export import assembly
 from transducer2ncnn.families import model
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import audio, recordings
@@ -71,7 +72,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchTran
     export(network, folder)
     description = model.describe(golden / "pretrained.pt", "lstm")
     files = layout.ncnn_files(folder / "fp32")
-    delivery.deliver(files, description, golden / "tokens.txt", folder / "sherpa", delivery.link)
+    assembly.assemble(files, description, golden / "tokens.txt", folder / "sherpa", assembly.link)
     return folder / "sherpa", TorchTransducer(network)
 
 
@@ -88,7 +89,7 @@ def test_pytorch_and_sherpa_ncnn_find_the_same_tokens(
         for u in utterances
     ]
     assert found == expected
-    assert all(len(heard.tokens) > 30 for heard in expected)
+    assert all(len(one.tokens) > 30 for one in expected)
 
 
 def test_one_search_runs_on_ncnn_and_on_pytorch(exported: Export) -> None:
@@ -185,7 +186,7 @@ cache = decoding.Cache(sys.argv[1], "x")
 def hear(samples):
     print("hearing", flush=True)
     time.sleep(0.02)
-    return decoding.Heard(["A"] * 10000, "A " * 10000)
+    return Heard(["A"] * 10000, "A " * 10000)
 decoding.fill(cache, recordings.check(sys.argv[2]), hear, "test")
 """
 
@@ -202,10 +203,10 @@ def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     known = [u for u in utterances if cache.get(u)]
     assert 2 <= len(known) < 5
     assert all(len(cache.get(u).tokens) == 10000 for u in known)
-    heard: list[int] = []
+    lengths: list[int] = []
     left = [u for u in utterances if not cache.get(u)]
-    decoding.fill(cache, left, lambda x: heard.append(len(x)) or Heard([], ""), "test")
-    assert len(heard) == 5 - len(known)
+    decoding.fill(cache, left, lambda x: lengths.append(len(x)) or Heard([], ""), "test")
+    assert len(lengths) == 5 - len(known)
     assert all(cache.get(u) for u in utterances)
 
 
@@ -434,7 +435,7 @@ def test_a_recording_that_is_added_is_all_that_is_decoded(evaluated: Evaluation)
     shards = [f"{folder}/{shard}-of-2.jsonl" for shard in (1, 2)]
     evaluated.write_table(5)
     assert decoded(evaluated.run(evaluated.config(), *shards)) == 1
-    assert len(decoding.read(evaluated.work / shard for shard in shards)) == 5
+    assert len(heard.read(evaluated.work / shard for shard in shards)) == 5
     evaluated.write_table(3)
     assert decoded(evaluated.run(evaluated.config(), *shards)) == 0
-    assert len(decoding.read(evaluated.work / shard for shard in shards)) == 3
+    assert len(heard.read(evaluated.work / shard for shard in shards)) == 3

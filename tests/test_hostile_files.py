@@ -55,7 +55,6 @@ def test_a_whole_layer_is_read(path: Path) -> None:
         ("InnerProduct a 1 1 x y 2=1.5", "parameter 2 of layer a is 1.5, expected a whole number"),
         ("InnerProduct a 1 1 x y 2=", "parameter 2 of layer a is , expected a whole number"),
         ("MemoryData a 0 1 y 0=65536 1=65536 2=65536", "ends within the data of layer a"),
-        ("Gemm a 1 1 x y 4=0 5=0 6=1 10=7", "a parameter that a Gemm cannot have"),
         ("InnerProduct a -1 1 x y", "line 3: not a layer"),
         ("InnerProduct a 1000000000 1 x y", "line 3: not a layer"),
         (f"InnerProduct a {'9' * 5000} 1 x y", "line 3: not a layer"),
@@ -72,7 +71,9 @@ def test_sizes_that_no_layer_has_are_refused(path: Path, layer: str, message: st
 @pytest.mark.parametrize("key", ["conv_5", "conv_5_param_0"])
 def test_scales_that_are_none_in_fp32_are_refused(path: Path, key: str, scale: str) -> None:
     path.write_text(f"{key} {scale} \n")
-    with pytest.raises(UserError, match=f"line 1: {key}: scale number 1 is .* in fp32"):
+    with pytest.raises(
+        UserError, match=f"line 1: {key}: scale number 1 is .* not a positive number"
+    ):
         scale_table.read(path)
     table = scale_table.ScaleTable()
     kind: dict[str, Any] = table.weights if "param" in key else table.inputs

@@ -13,7 +13,7 @@ from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
-from transducer2ncnn.quantization import layerwise, quantize
+from transducer2ncnn.quantization import apply, layerwise, quantize
 from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.verification import reference
 
@@ -40,7 +40,7 @@ def pairs(tmp_path: Path) -> tuple[tuple[Path, Path], tuple[Path, Path], list[np
         [Block.tagged("weight", w2.reshape(-1))],
     ]
     table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), INPUT_SCALES)
-    quantized, quantized_blocks = quantize.quantize(graph, blocks, table, rest="fp32")
+    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
     for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
         param.write(tmp_path / f"{name}.param", g)
         weights.write(tmp_path / f"{name}.bin", b)

@@ -14,7 +14,7 @@ from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
-from transducer2ncnn.quantization import quantize
+from transducer2ncnn.quantization import apply, quantize
 
 INT8 = GOLDEN / "int8"
 
@@ -74,7 +74,7 @@ def test_weight_scales_are_the_tools_to_the_printed_digits(
 
 @pytest.mark.parametrize(("network", "table", "made"), CASES)
 def test_quantized_files_are_the_tools(network: str, table: str, made: str, tmp_path: Path) -> None:
-    quantized, blocks = quantize.quantize(
+    quantized, blocks = apply.by_table(
         *read_pair(network), scale_table.read(INT8 / table), rest="fp16"
     )
     weights.write(tmp_path / "x.bin", blocks)
@@ -89,7 +89,7 @@ def test_quantized_files_are_the_tools(network: str, table: str, made: str, tmp_
 def test_the_rest_may_stay_fp32(tmp_path: Path) -> None:
     graph, blocks = read_pair("encoder.ncnn")
     table = scale_table.read(INT8 / "encoder-scale-table.txt")
-    _, quantized = quantize.quantize(graph, blocks, table, rest="fp32")
+    _, quantized = apply.by_table(graph, blocks, table, rest="fp32")
     for layer, before, after in zip(graph.layers, blocks, quantized, strict=True):
         if layer.type == "LSTM":
             for a, b in zip(before, after, strict=True):
@@ -125,11 +125,6 @@ LAYERS = {
         [Block.tagged("weight", normal(60)), Block.bare("bias", normal(6))],
         normal(10),
     ),
-    "ConvolutionDepthWise": (
-        "ConvolutionDepthWise l 1 1 in0 out0 0=4 1=3 5=1 6=36 7=4",
-        [Block.tagged("weight", normal(36)), Block.bare("bias", normal(4))],
-        normal(4, 7, 7),
-    ),
     "Gemm": (
         "Gemm l 1 1 in0 out0 3=1 5=1 6=1 8=6 9=10 10=4",
         [Block.tagged("b", normal(60)), Block.tagged("c", normal(6))],
@@ -160,7 +155,7 @@ def test_ncnn_computes_with_every_kind_of_quantized_layer(kind: str, tmp_path: P
     table = ScaleTable(quantize.weight_scales(graph, read, {kind}))
     if kind in quantize.CALIBRATED:
         table.inputs["l"] = 127 / float(np.abs(x).max())
-    quantized, int8 = quantize.quantize(graph, read, table, rest="fp16")
+    quantized, int8 = apply.by_table(graph, read, table, rest="fp16")
     param.write(tmp_path / "int8.param", quantized)
     weights.write(tmp_path / "int8.bin", int8)
     (expected,) = Network(tmp_path / "fp32/x.param", tmp_path / "fp32/x.bin").run(
@@ -178,7 +173,7 @@ def test_ncnn_computes_with_every_kind_of_quantized_layer(kind: str, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.weights.update(other_param_0=np.ones(3, np.float32)), "other_param_0"),
+        (lambda t: t.weights.update(other_param_0=np.ones(3, np.float32)), "no layer other"),
         (lambda t: t.inputs.pop("linear_2"), "linear_2"),
         (lambda t: t.inputs.update(nowhere=1.0), "nowhere"),
         (lambda t: t.weights.pop("linear_1_param_0"), "linear_1"),
@@ -192,13 +187,13 @@ def test_a_table_that_does_not_fit(change, message: str) -> None:
     table = scale_table.read(INT8 / "joiner-scale-table.txt")
     change(table)
     with pytest.raises(UserError, match=f"does not fit.*{message}"):
-        quantize.quantize(*read_pair("joiner.ncnn"), table, rest="fp16")
+        apply.by_table(*read_pair("joiner.ncnn"), table, rest="fp16")
 
 
 def test_a_network_that_is_int8_already() -> None:
     table = scale_table.read(INT8 / "joiner-scale-table.txt")
     with pytest.raises(UserError, match="linear_1 is int8 already"):
-        quantize.quantize(*read_pair("joiner.int8"), table, rest="fp16")
+        apply.by_table(*read_pair("joiner.int8"), table, rest="fp16")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a model that is neither int8 nor evaluated, and has no manifest."""
     folder = tmp_path_factory.mktemp("bare")
-    return make(folder, precisions=("fp32", "fp16"), optional=False)
+    return make(folder, kinds={"fp32": "fp32", "fp16": "fp16"}, optional=False)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation/int8.json": evaluation,
         "evaluation/speed.json": made_up.speed() | {"cpu": HOSTILE},
         "manifest.json": manifest,
-        "quantization.json": quantization,
+        "quantization/int8.json": quantization,
         "rules.json": rules,
     }
     return make(tmp_path_factory.mktemp("hostile"), changes=changes)
@@ -188,6 +188,51 @@ def test_the_headline_says_what_int8_gains_and_costs(report: Path) -> None:
     assert "1.25 percentage points above that of PyTorch" in glance
     assert "more than chance explains" in glance
     assert "0.42 to 3.33" in glance  # fp16's interval
+
+
+def test_any_number_of_precisions_of_any_name(tmp_path: Path) -> None:
+    """Each has its place in every section, in the order in which they are configured."""
+    names = ("int8-small", "fp32", "half.1", "int8")
+    kinds = dict(zip(names, ("int8", "fp32", "fp16", "int8"), strict=True))
+    manifest, speed = made_up.manifest(), made_up.speed()
+    manifest["delivered"] = {
+        path.replace(f"/{kind}/", f"/{name}/"): file
+        for name, kind in kinds.items()
+        for path, file in manifest["delivered"].items()
+        if f"/{kind}/" in path
+    }
+    small = "sherpa-ncnn/int8-small/encoder_jit_trace-pnnx.ncnn.int8.bin"
+    manifest["delivered"][small] = {"size": 10_000, "sha256": "0" * 64}
+    speed["precisions"] = {name: speed["precisions"][kind] for name, kind in kinds.items()}
+    changes = {
+        "manifest.json": manifest,
+        "evaluation/speed.json": speed,
+        "evaluation/comparison.json": {
+            "pairs": [made_up.comparison()["pairs"][0] | {"a": "int8-small", "b": "half.1"}]
+        },
+    }
+    report = make(tmp_path, kinds=kinds, changes=changes)
+    reader = read(report)
+    text = reader.text[""] + reader.text["glance"]
+    assert "int8-small, fp32, half.1 and int8" in text
+    for section in ("size", "accuracy", "speed", "versions"):
+        shown = [row[0] for row in reader.rows[section] if row[0] in names]
+        assert list(dict.fromkeys(shown)) == list(names), section
+    assert rows_of(reader, "accuracy", "int8-small")[-1][:2] == ["int8-small", "half.1"]
+    for name in names:
+        assert name in reader.text["differences"]
+    assert [row[0] for row in reader.rows["parity"] if row[0] in names] == ["fp32", "half.1"]
+    for name in ("int8-small", "int8"):
+        assert f"From fp32 to {name}" in reader.text["parity"]
+        assert name in reader.text["quantization"]
+    assert len(re.findall("Scales of the weights", reader.text["quantization"])) == 2
+    # The smallest is the one that is smallest, wherever it stands.
+    assert reader.text["glance"].strip().startswith("At a glance int8-small takes")
+    # Each has a colour of its own.
+    colors = dict(
+        re.findall(r'class="card" style="--color: (#\w+)">\n<h3>(.*?)</h3>', report.read_text())
+    )
+    assert list(colors.values()) == list(names)
 
 
 def test_the_headline_makes_nothing_of_noise(tmp_path: Path) -> None:
@@ -396,7 +441,7 @@ def test_a_browser_plays_the_recordings(browser: real_browser.Browser, report: P
 
 
 def test_a_large_model_fits_too(browser: real_browser.Browser, tmp_path: Path) -> None:
-    changes = {"quantization.json": made_up.quantization(lstms=12)}
+    changes = {"quantization/int8.json": made_up.quantization(lstms=12)}
     report = make(tmp_path, changes=changes)
     for width in (1280, 390):
         assert browser.open(report, width) == []

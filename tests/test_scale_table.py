@@ -40,6 +40,9 @@ def test_a_table_as_it_is_written(tmp_path: Path) -> None:
         ("a_param_0 1.0 nan \n", "line 1: a_param_0: scale number 2 is nan"),
         ("a inf \n", "line 1: a: scale number 1 is inf"),
         ("a 0.0 \n", "line 1: a: scale number 1 is 0"),
+        # In fp32, as a bin holds them: infinite and 0.
+        ("a 1e39 \n", "line 1: a: scale number 1 is 1e+39"),
+        ("a 1e-46 \n", "line 1: a: scale number 1 is 1e-46"),
         ("a_param_0 -1.0 \n", "line 1: a_param_0: scale number 1 is -1"),
         ("a 1.0 \na 1.0 \n", "line 2: a has a line already"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.evaluation import comparison, gate, scoring
-from transducer2ncnn.evaluation.decoding import Heard
+from transducer2ncnn.evaluation.heard import Heard
 from transducer2ncnn.speech.recordings import Utterance
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import importlib.util
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,23 +17,11 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import transcription
-from transducer2ncnn.export import delivery
+from transducer2ncnn.export import assembly, delivery
 from transducer2ncnn.families import model
+from transducer2ncnn.families.lstm import LstmArchitecture
 from transducer2ncnn.formats import param, sherpa, tokens
 from transducer2ncnn.speech import audio
-
-
-def bundled_ncnn() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("sherpa_ncnn")
-    return ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libncnn.so"))
-
-
-def test_the_layers_it_knows_are_those_its_ncnn_registers() -> None:
-    index_of = bundled_ncnn()._ZN4ncnn14layer_to_indexEPKc  # int ncnn::layer_to_index(const char*)
-    indexes = {index_of(name.encode()) for name in sherpa.KNOWN_LAYERS}
-    # Indexes are handed out without gaps, so this set is the whole registry.
-    assert indexes == set(range(len(sherpa.KNOWN_LAYERS)))
-    assert index_of(b"Tensor.to") == -1
 
 
 def test_the_patch_is_the_hand_edit() -> None:
@@ -44,16 +32,18 @@ def test_the_patch_is_the_hand_edit() -> None:
     assert [x.split() for x in patched.splitlines()] == [x.split() for x in golden.splitlines()]
 
 
+def description(exported: Export, **sizes: int) -> dict[str, Any]:
+    stated = dataclasses.asdict(exported.sizes) | sizes
+    return {"family": "lstm", "sizes": stated, "settings": {}}
+
+
 @pytest.fixture
 def folder(exported: Export, tmp_path: Path) -> Path:
-    """The exported model, delivered."""
-    description = {
-        "family": "lstm",
-        "sizes": dataclasses.asdict(exported.sizes),
-        "settings": {},
-    }
+    """The exported model, as it is delivered."""
     tokens_txt = GOLDEN / exported.name / "tokens.txt"
-    delivery.deliver(exported.files("fp32"), description, tokens_txt, tmp_path / "sherpa")
+    assembly.assemble(
+        exported.files("fp32"), description(exported), tokens_txt, tmp_path / "sherpa"
+    )
     return tmp_path / "sherpa"
 
 
@@ -157,3 +147,118 @@ def test_what_it_cannot_use_is_not_delivered(
             tmp_path / "sherpa",
         )
     assert not (tmp_path / "sherpa").exists()
+
+
+def deliver(
+    exported: Export,
+    tmp_path: Path,
+    encoder: Path | None = None,
+    tokens_txt: Path | None = None,
+    **sizes: int,
+) -> None:
+    """Deliver the fp32 files, over an older folder; with another param, table, or sizes stated."""
+    files = exported.files("fp32")
+    if encoder:
+        files["encoder"] = (encoder, files["encoder"][1])
+    tokens_txt = tokens_txt or GOLDEN / exported.name / "tokens.txt"
+    folder = tmp_path / "sherpa"
+    folder.mkdir()
+    (folder / "tokens.txt").write_text("older")
+    delivery.deliver(files, description(exported, **sizes), tokens_txt, folder)
+
+
+def check_nothing_is_delivered(tmp_path: Path) -> None:
+    """What was there is as it was, and nothing half-made lies beside it."""
+    assert [f.name for f in (tmp_path / "sherpa").iterdir()] == ["tokens.txt"]
+    assert (tmp_path / "sherpa" / "tokens.txt").read_text() == "older"
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_sound_model_is_delivered(exported: Export, tmp_path: Path) -> None:
+    deliver(exported, tmp_path)
+    made = {f.name: f.read_bytes() for f in (tmp_path / "sherpa").iterdir()}
+    assembly.assemble(
+        exported.files("fp32"),
+        description(exported),
+        GOLDEN / exported.name / "tokens.txt",
+        tmp_path / "plain",
+    )
+    assert made == {f.name: f.read_bytes() for f in (tmp_path / "plain").iterdir()}
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        pytest.param(0, -2, id="another family"),
+        pytest.param(1, -1, id="a layer too few"),
+        pytest.param(2, -8, id="narrower hidden states"),
+        pytest.param(3, 8, id="wider cell states"),
+        pytest.param(3, -8, id="narrower cell states"),
+    ],
+)
+def test_wrong_metadata_is_not_delivered(
+    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: int, change: int
+) -> None:
+    right = exported.architecture.meta_data()
+    value = right[key]
+    assert isinstance(value, int)
+    wrong = right | {key: value + change}
+    monkeypatch.setattr(LstmArchitecture, "meta_data", lambda architecture: wrong)
+    with pytest.raises(UserError, match=f"{tmp_path}/sherpa: not delivered. .*sherpa-ncnn"):
+        deliver(exported, tmp_path)
+    check_nothing_is_delivered(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["num_encoder_layers", "encoder_dim", "rnn_hidden_size"])
+def test_sizes_that_are_not_the_graphs(exported: Export, tmp_path: Path, size: str) -> None:
+    # A layer too many in the metadata alone would change nothing: sherpa-ncnn starts from zeros.
+    with pytest.raises(UserError, match="not delivered"):
+        deliver(exported, tmp_path, **{size: getattr(exported.sizes, size) + 1})
+    check_nothing_is_delivered(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (r"\bout3\b", "ncnn cannot compute blob 'out3'"),
+        (r"\bin3\b", "has no input blob 'in3'"),
+    ],
+)
+def test_a_graph_without_a_state_is_not_delivered(
+    exported: Export, tmp_path: Path, edit: str, message: str
+) -> None:
+    encoder = tmp_path / "encoder.param"
+    encoder.write_text(re.sub(edit, "lost", exported.files("fp32")["encoder"][0].read_text()))
+    with pytest.raises(UserError, match=f"not delivered. .*{message}"):
+        deliver(exported, tmp_path, encoder=encoder)
+    check_nothing_is_delivered(tmp_path)
+
+
+def test_tokens_that_crash_it_are_not_delivered(
+    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "tokens.txt"
+    lines = (GOLDEN / exported.name / "tokens.txt").read_text().splitlines()
+    table.write_text("\n".join(lines[:8]) + "\n")
+    with pytest.raises(UserError, match="not delivered. .*tokens.txt: holds 8 tokens"):
+        deliver(exported, tmp_path, tokens_txt=table)
+    check_nothing_is_delivered(tmp_path)
+    # Even if the project took it for a good table.
+    shutil.rmtree(tmp_path / "sherpa")
+    monkeypatch.setattr(tokens, "read", lambda path, vocab_size: [])
+    with pytest.raises(UserError, match="not delivered. sherpa-ncnn cannot run it: its process"):
+        deliver(exported, tmp_path, tokens_txt=table)
+    check_nothing_is_delivered(tmp_path)
+
+
+def test_int8_is_delivered(golden_int8: dict, tmp_path: Path) -> None:
+    """Where plain ncnn and sherpa-ncnn round differently the most."""
+    files = {part: found.get("int8", found.get("fp16")) for part, found in golden_int8.items()}
+    delivery.deliver(
+        files,
+        model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm"),
+        GOLDEN / "int8" / "tokens.txt",
+        tmp_path / "sherpa",
+    )
+    assert len(list((tmp_path / "sherpa").iterdir())) == 7

@@ -125,3 +125,15 @@ def test_how_a_threshold_is_chosen_leaves_what_was_observed_alone(copy: Path) ->
     stale = changed(copy, "transducer2ncnn/quantization/thresholds.py")
     assert "make_scale_table" in stale
     assert not stale & {"observe", "measure_recordings", "quantize", "trace"}
+
+
+def test_how_scores_are_computed_leaves_what_was_decoded_alone(copy: Path) -> None:
+    stale = changed(copy, "transducer2ncnn/evaluation/scoring.py")
+    assert {"score", "compare_precisions"} <= stale
+    assert not stale & {"decode_pytorch", "decode_sherpa_ncnn", "measure_speed", "transcribe"}
+
+
+def test_how_is_searched_leaves_scores_to_what_was_decoded(copy: Path) -> None:
+    stale = changed(copy, "transducer2ncnn/engines/search.py")
+    assert "decode_pytorch" in stale
+    assert not stale & {"score", "compare_precisions"}

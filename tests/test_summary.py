@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from transducer2ncnn.evaluation import comparison
 from transducer2ncnn.workflow.summary import DETAILED, Job, lines
 
 
@@ -87,6 +89,43 @@ def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(
     delivers = str(tmp_path / "m" / "sherpa-ncnn" / "fp16")
     jobs = [failed("m", log), job("m", delivers=delivers, done=False)]
     assert "m is not; delivered: nothing" in lines(tmp_path, jobs)
+
+
+def evaluated(results: Path) -> tuple[str, str]:
+    """The table and the comparison of an evaluation that a run left."""
+    folder = results / "m" / "evaluation"
+    folder.mkdir(parents=True)
+    rates = {"wer": {"rate": 0.0, "low": 0.0, "high": 0.0}, "ser": {"rate": 0.0}}
+    counts = dict.fromkeys(("substitutions", "deletions", "insertions"), 0)
+    rates["wer"] |= counts
+    score = rates | {
+        "precision": "int8-small",
+        "pytorch": rates,
+        "rise": {"rate": 0.0, "low": 0.0, "high": 0.0},
+        "agreement": {"rate": 1.0},
+    }
+    about = {"utterances": 3, "words": 9, "seconds": 7.0, "decoding": "greedy_search"}
+    (folder / "int8-small.json").write_text(json.dumps(score | about))
+    spread = {"median": 0.5}
+    speed = dict.fromkeys(("real_time_factor", "first_token_latency", "peak_memory_mb"), spread)
+    measured = {"precisions": {"int8-small": speed | {"bytes": 1000}}}
+    comparison.write(folder / "table.tsv", comparison.rows([score], measured))
+    (folder / "comparison.json").write_text('{"pairs": []}')
+    return str(folder / "table.tsv"), str(folder / "comparison.json")
+
+
+def test_what_a_run_did_not_ask_for_is_not_shown(tmp_path: Path) -> None:
+    """It is there from a run before, and may be of another model by now."""
+    table, pairs = evaluated(tmp_path)
+    (tmp_path / "m" / "report.html").touch()
+    assert not any(line for line in lines(tmp_path, [job("m", "delivering")]))
+    partial = list(lines(tmp_path, [job("m", "tabulating", makes=frozenset({table}))]))
+    assert partial[1].startswith(f"{table}: 3 recordings, 9 words, 7 s, greedy search")
+    assert partial[-1].startswith("  int8-small")
+    both = frozenset({table, pairs})
+    assert "within chance" in list(lines(tmp_path, [job("m", "comparing", makes=both)]))[-1]
+    page = frozenset({str(tmp_path / "m" / "report.html")})
+    assert any("as a page" in line for line in lines(tmp_path, [job("m", makes=page)]))
 
 
 def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(

@@ -9,7 +9,8 @@ import pytest
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.quantization import thresholds
-from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.quantization.recipes import Table
+from transducer2ncnn.quantization.statistics import FINE_BINS, Histogram
 from transducer2ncnn.quantization.thresholds import COARSE_BINS, LEVELS
 
 
@@ -94,17 +95,30 @@ def test_the_first_of_equal_thresholds_wins() -> None:
 
 
 def test_the_scale_of_a_threshold() -> None:
-    found = thresholds.input_scale(histogram_of(*[0.001] * 1000, 2.0))
+    found = thresholds.input_scale(histogram_of(*[0.001] * 1000, 2.0), Table())
     bins = found.threshold * COARSE_BINS / 2.0 - 0.5
     assert bins == pytest.approx(round(bins), abs=1e-6)
     assert (found.absmax, found.scale) == (2.0, 127 / found.threshold)
 
 
+@pytest.mark.parametrize("per_cent", [50.0, 90.0, 99.9, 100.0])
+def test_a_percentile_is_that_of_the_values(per_cent: float) -> None:
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.standard_normal(20_000)).astype(np.float32)
+    values[:3000] = 0  # which are values as well
+    histogram = histogram_of(*values)
+    found = thresholds.input_scale(histogram, Table("percentile", per_cent))
+    exact = np.percentile(values, per_cent, method="inverted_cdf")
+    width = 2.0**histogram.exponent / FINE_BINS
+    assert exact <= found.threshold <= exact + width
+    assert found.scale == 127 / found.threshold
+
+
 def test_nothing_was_observed() -> None:
     with pytest.raises(UserError, match="nothing went into x: there was no audio"):
-        thresholds.input_scale(histogram_of())
+        thresholds.input_scale(histogram_of(), Table())
 
 
 def test_an_input_that_is_always_zero() -> None:
     with pytest.raises(UserError, match="the input of x is always zero"):
-        thresholds.input_scale(histogram_of(0.0, 0.0))
+        thresholds.input_scale(histogram_of(0.0, 0.0), Table())

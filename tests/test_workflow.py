@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,17 +17,37 @@ from conftest import ROOT
 from workflow import Config, Workflow
 
 
+class Named(Workflow):
+    """With a precision of the user's own name and recipe, which takes no calibration."""
+
+    def config(self) -> Config:
+        config = super().config()
+        config["precisions"]["my-int8"] = {
+            "recipe": "int8",
+            "encoder": {
+                "Convolution": "fp16",
+                "ConvolutionDepthWise": "fp16",
+                "InnerProduct": "int8-dynamic",
+                "LSTM": "int8",
+            },
+            "decoder": "int8",
+            "joiner": "fp16",
+            "min_agreement": 0.1,
+        }
+        return config
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    workflow = Workflow(tmp_path_factory.mktemp("finished"))
+    workflow = Named(tmp_path_factory.mktemp("finished"))
     workflow.run(workflow.config())
     return workflow
 
 
 def of(precision: str, *models: str) -> set[str]:
     """What follows from new ncnn files of one precision."""
-    against = "fp32" if precision == "int8" else "PyTorch"
-    where = "" if precision == "int8" else " in ncnn"
+    against = "fp32" if "int8" in precision else "PyTorch"
+    where = "" if "int8" in precision else " in ncnn"
     return {
         message
         for model in models
@@ -39,9 +60,16 @@ def of(precision: str, *models: str) -> set[str]:
     }
 
 
-MEASURING = {"projection: measuring what int8 does to each layer"}
-QUANTIZING = MEASURING | {f"projection: quantizing the {part}" for part in ("encoder", "joiner")}
-CHOOSING = {f"projection: choosing the {part}'s scales" for part in ("encoder", "joiner")}
+def quantizing(precision: str, *parts: str) -> set[str]:
+    measuring = f"projection: measuring what {precision} does to each layer"
+    return {measuring, *(f"projection: quantizing the {part} for {precision}" for part in parts)}
+
+
+def choosing(precision: str, *parts: str) -> set[str]:
+    return {f"projection: choosing the {part}'s scales for {precision}" for part in parts}
+
+
+BOTH = ("encoder", "joiner")
 
 
 def test_it_makes_every_artifact(finished: Workflow) -> None:
@@ -68,9 +96,27 @@ def test_it_makes_every_artifact(finished: Workflow) -> None:
     assert "projection/sherpa-ncnn/int8/decoder_jit_trace-pnnx.ncnn.bin" in made
     assert "projection/verification/int8.json" in made
     assert "projection/transcripts/int8.tsv" in made
-    assert "projection/quantization.json" in made
-    assert not any(name.startswith("no-projection") and "int8" in name for name in made)
-    assert "no-projection/quantization.json" not in made
+    assert "projection/quantization/int8.json" in made
+    # What is calibrated takes recordings for that, and what is not does not.
+    assert not any(name.startswith("no-projection") and "/int8" in name for name in made)
+    for model in ("projection", "no-projection"):
+        folder = f"{model}/sherpa-ncnn/my-int8"
+        assert {name.rpartition("/")[2] for name in made if name.startswith(folder)} == {
+            "tokens.txt",
+            *(
+                f"{part}_jit_trace-pnnx.ncnn{kind}"
+                for part, int8 in (("encoder", ".int8"), ("decoder", ".int8"), ("joiner", ""))
+                for kind in (f"{int8}.param", f"{int8}.bin")
+            ),
+        }
+        assert f"{model}/ncnn/my-int8/decoder-scale-table.txt" in made
+        assert f"{model}/ncnn/my-int8/encoder-scale-table.txt" not in made
+        graph = finished.work / f"results/{folder}/encoder_jit_trace-pnnx.ncnn.int8.param"
+        types = [line.split()[0] for line in graph.read_text().splitlines()[2:]]
+        assert "Gemm" in types and "InnerProduct" not in types
+        for name in ("verification", "quantization"):
+            assert f"{model}/{name}/my-int8.json" in made
+        assert f"{model}/transcripts/my-int8.tsv" in made
     assert {"projection/report.html", "no-projection/report.html"} <= made
     assert not list((finished.work / "results").rglob(".*"))  # nothing partial
 
@@ -95,7 +141,8 @@ def test_the_rules_of_each_model_are_snakemakes(finished: Workflow) -> None:
         assert edges == {(names[a], names[b]) for a, b in arrows if "/" not in names[b]}
         assert ("make_reference", "verify") in edges
     assert ("quantize", "measure_layers") in rules("projection")[1]
-    assert "quantize" not in rules("no-projection")[0]
+    assert "quantize" in rules("no-projection")[0]
+    assert "observe" not in rules("no-projection")[0]
 
 
 def test_the_report_is_made_again_for_what_it_shows(finished: Workflow) -> None:
@@ -135,7 +182,8 @@ def test_a_deleted_artifact_is_made_again_with_what_hangs_on_it(finished: Workfl
     path = finished.work / "results/projection/ncnn/fp16/joiner_jit_trace-pnnx.ncnn.bin"
     path.unlink()
     joiner = {"projection: converting the joiner to fp16"}
-    assert finished.planned(finished.config()) == joiner | of("fp16", "projection")
+    stale = joiner | of("fp16", "projection") | of("my-int8", "projection")
+    assert finished.planned(finished.config()) == stale
     finished.run(finished.config())
     assert finished.files() == before
     assert finished.planned(finished.config()) == set()
@@ -150,8 +198,10 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
         "projection: tracing the decoder",
         "projection: converting the decoder to fp32",
         "projection: converting the decoder to fp16",
-        *MEASURING,
-    } | of("fp32", "projection") | of("fp16", "projection") | of("int8", "projection")
+        *quantizing("int8"),
+        *choosing("my-int8", "decoder"),
+        *quantizing("my-int8", "decoder"),
+    }.union(*(of(name, "projection") for name in ("fp32", "fp16", "int8", "my-int8")))
     finished.run(finished.config())
     assert path.read_bytes() == content
 
@@ -159,31 +209,29 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
 def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
     config = finished.config()
     config["models"]["projection"]["test_wavs"] = "wavs/a.wav"
-    # The test wavs are what int8 is compared with fp32 on, too.
+    # The test wavs are what is quantized is compared with fp32 on, too.
     assert finished.planned(config) == {
         "projection: transcribing with fp32",
         "projection: transcribing with fp16",
-        *MEASURING,
-    } | of("int8", "projection")
+        *(quantizing("int8") | of("int8", "projection")),
+        *(quantizing("my-int8") | of("my-int8", "projection")),
+    }
 
 
 @pytest.mark.parametrize(
     ("key", "value", "stale"),
     [
-        ("lstm", False, CHOOSING | QUANTIZING | of("int8", "projection")),
+        ("lstm", False, choosing("int8", "encoder") | quantizing("int8", "encoder")),
         (
             "keep",
             {"joiner": ["linear_1"]},
-            {
-                "projection: choosing the joiner's scales",
-                "projection: quantizing the joiner",
-                *MEASURING,
-                *of("int8", "projection"),
-            },
+            choosing("int8", "joiner") | quantizing("int8", "joiner"),
         ),
-        ("rest", "fp32", QUANTIZING | of("int8", "projection")),
-        ("min_agreement", 0.2, of("int8", "projection")),
-        ("joiner", "fp16", MEASURING | of("int8", "projection")),
+        ("rest", "fp32", quantizing("int8", *BOTH)),
+        ("thresholds", "percentile", choosing("int8", *BOTH) | quantizing("int8", *BOTH)),
+        ("encoder", {"LSTM": "int8"}, choosing("int8", "encoder") | quantizing("int8", "encoder")),
+        ("min_agreement", 0.2, set()),
+        ("joiner", "fp16", quantizing("int8")),
     ],
 )
 def test_options_of_int8_make_stale_what_hangs_on_them(
@@ -191,7 +239,7 @@ def test_options_of_int8_make_stale_what_hangs_on_them(
 ) -> None:
     config = finished.config()
     config["precisions"]["int8"][key] = value
-    assert finished.planned(config) == stale
+    assert finished.planned(config) == stale | of("int8", "projection")
 
 
 def test_other_calibration_audio(finished: Workflow) -> None:
@@ -201,7 +249,8 @@ def test_other_calibration_audio(finished: Workflow) -> None:
     listing = {
         f"projection: {what} the calibration recordings" for what in ("listing", "measuring")
     }
-    stale = listing | observing | CHOOSING | QUANTIZING | of("int8", "projection")
+    stale = listing | observing | choosing("int8", *BOTH) | quantizing("int8", *BOTH)
+    stale |= of("int8", "projection")
     assert finished.planned(config) == stale
 
 
@@ -210,7 +259,11 @@ def test_a_layer_that_is_to_be_kept_must_exist(finished: Workflow) -> None:
     config["precisions"]["int8"]["keep"] = {"encoder": ["linear_99"]}
     done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8")
     assert done.returncode != 0
-    assert "precisions.int8.keep.encoder: linear_99 is not in" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert re.search(
+        r"precisions\.int8, the encoder in .*: keep: no layer with weights is called linear_99",
+        said,
+    )
     finished.run(finished.config())
 
 
@@ -231,7 +284,7 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("transducer2ncnn/engines/search.py", {"transcribing"}),
+        ("transducer2ncnn/engines/search.py", {"putting", "transcribing", "writing"}),
         (
             "transducer2ncnn/export/convert.py",
             {"converting", "choosing", "quantizing", "measuring", "comparing", "putting"}
@@ -271,7 +324,7 @@ def test_changed_code_makes_what_it_made_stale(
 def test_the_same_bytes_on_one_core_in_another_number_of_shards(
     finished: Workflow, tmp_path: Path
 ) -> None:
-    alone = Workflow(tmp_path)
+    alone = Named(tmp_path)
     config = alone.config()
     del config["models"]["no-projection"]
     config["precisions"]["int8"]["shards"] = 3
@@ -307,6 +360,7 @@ def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
     assert workflow.planned(workflow.config(), target) == {
         "projection: reading the sizes off projection/pretrained.pt",
         "projection: tracing the joiner",
+        "projection: converting the joiner to fp32",
         "projection: converting the joiner to fp16",
     }
 
@@ -342,6 +396,111 @@ def test_int8_that_agrees_too_little_is_not_delivered(finished: Workflow) -> Non
     finished.run(finished.config())
 
 
+#: Another workflow that makes all of this one's artifacts, and something of its own out of one.
+OUTER = """
+configfile: "outer.yaml"
+
+module export:
+    snakefile: {snakefile!r}
+    config: config["export"]
+    prefix: {prefix!r}
+
+use rule * from export{renamed}
+
+rule weigh:
+    default_target: True
+    input:
+        "{prefix}results/projection/sherpa-ncnn/fp16/encoder_jit_trace-pnnx.ncnn.bin",
+    output:
+        "weight.txt",
+    shell:
+        "wc -c < {{input}} > {{output}}"
+"""
+
+
+def outer(
+    finished: Workflow, renamed: str, *arguments: str, prefix: str = ""
+) -> subprocess.CompletedProcess:
+    """A run of a workflow that has this one as a module."""
+    snakefile = finished.work / "outer.smk"
+    project = str(finished.project / "Snakefile")
+    snakefile.write_text(OUTER.format(snakefile=project, renamed=renamed, prefix=prefix))
+    (finished.work / "outer.yaml").write_text(json.dumps({"export": finished.config()}))
+    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "--cores", "2", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=finished.work, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_it_is_a_module_of_another_workflow(finished: Workflow) -> None:
+    lost = finished.work / "results/projection/sherpa-ncnn/fp16/encoder_jit_trace-pnnx.ncnn.bin"
+    content = lost.read_bytes()
+    lost.unlink()
+    outer(finished, " as export_*")
+    assert lost.read_bytes() == content
+    assert int((finished.work / "weight.txt").read_text()) == len(content)
+    finished.run(finished.config())
+    # Its folders are targets, by the names that the other workflow gives to its rules.
+    for renamed, target in (
+        ("", "results/projection"),
+        (" as export_*", "export_results/projection/"),
+    ):
+        done = outer(finished, renamed, "-n", target)
+        assert f"{target} is complete" in done.stdout
+        assert "putting together" not in done.stdout
+    # What is below its results can be put elsewhere; what the configuration names stays.
+    planned = outer(finished, " as export_*", "-n", "-p", prefix="elsewhere/").stdout
+    assert "--checkpoint projection/pretrained.pt" in planned
+    assert "--output elsewhere/results/projection/sherpa-ncnn/fp16" in planned
+
+
+def test_its_files_can_be_named_by_another_configuration_in_another_folder(
+    finished: Workflow, tmp_path: Path
+) -> None:
+    """No config.yaml is there; paths are relative to where it runs."""
+    shutil.copytree(finished.work / "projection", tmp_path / "mine")
+    model = {"checkpoint": "mine/pretrained.pt", "tokens": "mine/tokens.txt"}
+    stated = {"models": {"m": model}, "precisions": {"fp16": {}}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(stated))
+
+    def snakemake(*arguments: str) -> str:
+        command = [sys.executable, "-m", "snakemake", "-s", finished.project / "Snakefile", "-n"]
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    planned = snakemake("results/m", "--configfile", "mine.yaml")
+    assert "m: comparing fp16 in ncnn with PyTorch" in planned
+    assert "results/m is complete" in planned
+    assert "fp32" not in planned
+    missing = snakemake()
+    assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
+    assert "Traceback" not in missing
+
+
+def test_int8_alone_is_compared_with_fp32_all_the_same(finished: Workflow) -> None:
+    config = finished.config()
+    config["models"] = {"alone": config["models"]["projection"]}
+    config["precisions"] = {"int8": {}}
+    planned = finished.planned(config)
+    assert "alone: comparing fp32 in ncnn with PyTorch" in planned
+    assert "alone: comparing int8 with fp32" in planned
+    assert "alone: putting together results/alone/sherpa-ncnn/fp32" not in planned
+
+
+def test_what_is_not_quantized_is_said_to_be_elsewhere(finished: Workflow) -> None:
+    target = "results/projection/ncnn/int8/decoder-scale-table.txt"
+    done = finished.snakemake(finished.config(), "-n", target)
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert (
+        "error: precisions.int8: its decoder is not quantized. It is what is in results/pro" in said
+    )
+    assert "Traceback" not in said
+
+
 def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
@@ -354,7 +513,9 @@ def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Pat
 
 def test_int8_needs_recordings(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
-    done = workflow.snakemake(workflow.config(), "-n", "results/no-projection/quantization.json")
+    done = workflow.snakemake(
+        workflow.config(), "-n", "results/no-projection/quantization/int8.json"
+    )
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "error: models.no-projection.calibration_wavs: missing." in said

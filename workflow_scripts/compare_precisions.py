@@ -3,7 +3,7 @@
 import argparse
 
 from transducer2ncnn.base import errors, files
-from transducer2ncnn.evaluation import decoding, scoring
+from transducer2ncnn.evaluation import heard, scoring
 from transducer2ncnn.speech import recordings
 
 
@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    heard = {precision: decoding.read(shards) for precision, *shards in args.heard}
-    pairs = scoring.compare(recordings.read_checked(args.manifest), heard)
+    precisions = {precision: heard.read(shards) for precision, *shards in args.heard}
+    pairs = scoring.compare(recordings.read_checked(args.manifest), precisions)
     files.write_json(args.output, {"pairs": pairs})
 
 

@@ -9,11 +9,10 @@ from transducer2ncnn.export import convert
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traced", required=True)
-    parser.add_argument("--precision", required=True, choices=("fp16", "fp32"))
     parser.add_argument("--output", required=True, nargs=2, metavar=("PARAM", "BIN"))
     args = parser.parse_args()
 
-    print(convert.convert(args.traced, *args.output, fp16=args.precision == "fp16"))
+    print(convert.convert(args.traced, *args.output))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 
 from transducer2ncnn.base import errors
 from transducer2ncnn.engines import search
-from transducer2ncnn.evaluation import decoding
+from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
 from transducer2ncnn.workflow.staleness import code_digest
@@ -31,7 +31,7 @@ def main() -> None:
     new = [u for u in mine if cache.get(u) is None]
     if new:
         fill(cache, new, args, how)
-    decoding.write(args.output, cache, mine)
+    heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
     )
@@ -57,7 +57,7 @@ def fill(
     symbols = tokens.read(args.tokens, network.architecture.sizes.vocab_size)
     transducer = TorchTransducer(network)
 
-    def hear(samples: np.ndarray) -> decoding.Heard:
+    def hear(samples: np.ndarray) -> heard.Heard:
         return decoding.heard(search.decode(transducer, samples, how), symbols)
 
     decoding.fill(cache, utterances, hear, args.output)

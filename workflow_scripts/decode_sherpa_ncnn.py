@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 
 from transducer2ncnn.base import errors, reading
-from transducer2ncnn.evaluation import decoding
-from transducer2ncnn.export import delivery
+from transducer2ncnn.evaluation import decoding, heard
+from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
@@ -36,9 +36,9 @@ def main() -> None:
         sizes = described(description).sizes
         symbols = tokens.read(args.tokens, sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
-            delivery.deliver(files, description, args.tokens, folder, copy=delivery.link)
+            assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
             decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
-    decoding.write(args.output, cache, mine)
+    heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
     )

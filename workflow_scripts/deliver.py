@@ -1,4 +1,4 @@
-"""Put together the folder that sherpa-ncnn runs."""
+"""Put together the folder that sherpa-ncnn runs, and let it run it."""
 
 import argparse
 

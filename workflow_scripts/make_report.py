@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--rules", required=True, help="rules.json")
     parser.add_argument("--verification", required=True, nargs="+", help="<precision>.json")
     parser.add_argument("--manifest", help="manifest.json")
-    parser.add_argument("--quantization", help="quantization.json")
+    parser.add_argument("--quantization", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--comparison", help="comparison.json")
     parser.add_argument("--speed", help="speed.json")
@@ -25,13 +25,14 @@ def main() -> None:
 
     optional = {
         name: reading.read_json(getattr(args, name)) if getattr(args, name) else None
-        for name in ("manifest", "quantization", "comparison", "speed")
+        for name in ("manifest", "comparison", "speed")
     }
     found = Artifacts(
         model=args.model,
         description=reading.read_json(args.description),
         rule_graph=artifacts.read_rule_graph(args.rules),
         verification=artifacts.by_precision(args.verification),
+        quantization=artifacts.by_precision(args.quantization),
         evaluation=artifacts.by_precision(args.evaluation),
         recordings=artifacts.read_recordings(args.recordings) if args.recordings else {},
         **optional,

@@ -6,35 +6,45 @@ from transducer2ncnn.base import errors
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.quantization import pairing, quantize, statistics, thresholds
+from transducer2ncnn.quantization.layer_formats import Int8Table
+from transducer2ncnn.quantization.recipes import Part
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", required=True, help="its name, for messages")
     parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--network", required=True, nargs=2, metavar=("PARAM", "BIN"), help="fp32")
+    parser.add_argument("--recipe", required=True, type=Part.from_json, help="the part's, as JSON")
     parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
-    parser.add_argument("--lstm", action="store_true", help="quantize LSTM layers too")
-    parser.add_argument("--keep", nargs="*", default=[], help="layers not to quantize")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    graph = param.read(args.network[0])
-    unknown = set(args.keep) - {layer.name for layer in graph.layers}
-    if unknown:
+    graph, part = param.read(args.network[0]), args.recipe
+    try:
+        formats = part.assign((layer.name, layer.type) for layer in graph.layers)
+    except errors.UserError as e:
         raise errors.UserError(
-            f"precisions.int8.keep.{args.part}: {', '.join(sorted(unknown))} is not in "
-            f"{args.network[0]}. Expected names of its layers, the second column there."
+            f"precisions.{args.precision}, the {args.part} in {args.network[0]}: {e}"
+        ) from None
+    tabled = {name for name, format_ in formats.items() if format_ == Int8Table.NAME}
+    others = [layer.name for layer in graph.layers if layer.name not in tabled]
+    table = scale_table.ScaleTable(
+        quantize.weight_scales(
+            graph,
+            weights.read(graph, args.network[1]),
+            types=set(quantize.QUANTIZED),
+            keep=others,
+            spare_headroom=part.table.spare_headroom,
         )
-    types = quantize.types_of(args.part, lstm=args.lstm)
-    scales = quantize.weight_scales(graph, weights.read(graph, args.network[1]), types, args.keep)
-    table = scale_table.ScaleTable(weights=scales)
-    if args.observed:
+    )
+    if part.calibrated:
         histograms = statistics.load(args.observed)[args.part]
         by_name = pairing.by_ncnn_name(graph, histograms, args.network[0])
         for name, histogram in by_name.items():
-            if name in args.keep:
+            if name not in tabled:
                 continue
-            found = thresholds.input_scale(histogram)
+            found = thresholds.input_scale(histogram, part.table)
             table.inputs[name] = found.scale
             print(
                 f"{name:<40} : max = {found.absmax:<15f} threshold = {found.threshold:<15f} "

@@ -1,4 +1,5 @@
-"""Describe each quantized layer: its scales, and the error that int8 brings to its output."""
+"""Describe each quantized layer: its scales, and the error that quantization brings to its
+output."""
 
 import argparse
 from pathlib import Path
@@ -17,11 +18,11 @@ def main() -> None:
     for part in PARTS:
         parser.add_argument(
             f"--{part}",
-            nargs=3,
+            nargs="+",
             default=[],
             type=Path,
-            metavar=("PARAM", "BIN", "TABLE"),
-            help="the part in int8, and its scale table; left out if it is not quantized",
+            metavar="FILE",
+            help="param and bin of the quantized part, and its scale table if it has one",
         )
     parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
     parser.add_argument("--reference", required=True, help="reference.npz")
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    int8 = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
+    quantized = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
     observed = statistics.load(args.observed)
     description = reading.read_json(args.description)
     recordings = [audio.read(wav) for wav in args.wavs]
@@ -38,29 +39,34 @@ def main() -> None:
         found = isolated.call(
             layerwise.errors,
             ncnn_files(args, prefix="fp32_"),
-            {part: (graph, bin_) for part, (graph, bin_, _) in int8.items()},
+            {part: (files[0], files[1]) for part, files in quantized.items()},
             description,
             recordings,
         )
     except isolated.IsolatedError as e:
-        raise errors.UserError(f"ncnn cannot run {', '.join(int8)} in int8: {e}") from None
+        raise errors.UserError(
+            f"ncnn cannot run {', '.join(quantized)} as quantized: {e}"
+        ) from None
 
     measured = found.pop("layers")
     layers = []
-    for part, (graph_file, bin_, table_file) in int8.items():
-        graph, table = param.read(graph_file), scale_table.read(table_file)
-        names = layerwise.pytorch_names(args.reference, part, graph)
+    for part, (graph_file, bin_, *tables) in quantized.items():
+        graph, fp32_file = param.read(graph_file), getattr(args, f"fp32_{part}")[0]
+        # A layer may be of another type once it is quantized; its name stays.
+        fp32_graph = param.read(fp32_file)
+        table = scale_table.read(tables[0]) if tables else scale_table.ScaleTable()
+        names = layerwise.pytorch_names(args.reference, part, fp32_graph)
         histograms = (
-            pairing.by_ncnn_name(graph, observed[part], graph_file) if part in observed else {}
+            pairing.by_ncnn_name(fp32_graph, observed[part], fp32_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
-            histogram = histograms.get(layer.name)
+            histogram = histograms[layer.name] if layer.name in table.inputs else None
             layers.append(
                 layerwise.figures(part, layer, names[layer.name], table, histogram)
                 | measured[part][layer.name]
             )
     files.write_json(args.output, found | {"layers": layers})
-    for part in int8:
+    for part in quantized:
         ratios = [
             (layer["alone"]["snr_db"], layer["name"])
             for layer in layers
@@ -68,7 +74,7 @@ def main() -> None:
         ]
         if ratios:
             snr, name = min(ratios)
-            print(f"{part}: most is lost in {name}, {snr:.1f} dB above what int8 adds")
+            print(f"{part}: most is lost in {name}, {snr:.1f} dB above what quantization adds")
 
 
 if __name__ == "__main__":

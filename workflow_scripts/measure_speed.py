@@ -7,7 +7,7 @@ from pathlib import Path
 from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.evaluation import speed
-from transducer2ncnn.export import delivery
+from transducer2ncnn.export import assembly
 from transducer2ncnn.speech import recordings
 from workflow_scripts import decoding_arguments
 
@@ -40,7 +40,7 @@ def main() -> None:
             pairs = zip(map(Path, paths[::2]), map(Path, paths[1::2]), strict=True)
             folders[name] = Path(temporary, name)
             networks = dict(zip(PARTS, pairs, strict=True))
-            delivery.deliver(networks, description, args.tokens, folders[name], delivery.link)
+            assembly.assemble(networks, description, args.tokens, folders[name], assembly.link)
         sizes = {
             name: sum(file.stat().st_size for file in folder.iterdir())
             for name, folder in folders.items()

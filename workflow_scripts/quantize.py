@@ -1,28 +1,40 @@
-"""Quantize one network by a scale table."""
+"""Quantize one network by a recipe."""
 
 import argparse
 from pathlib import Path
 
 from transducer2ncnn.base import errors
+from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import quantize
+from transducer2ncnn.quantization import apply
+from transducer2ncnn.quantization.recipes import Part
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", required=True, help="its name, for messages")
+    parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--network", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
-    parser.add_argument("--table", required=True, type=Path)
-    parser.add_argument("--rest", required=True, choices=("fp16", "fp32"))
+    parser.add_argument("--table", type=Path, help="its scales, if the recipe takes a table")
+    parser.add_argument("--recipe", required=True, type=Part.from_json, help="the part's, as JSON")
     parser.add_argument("--output", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
     args = parser.parse_args()
 
-    graph = param.read(args.network[0])
+    graph, part = param.read(args.network[0]), args.recipe
+    table = scale_table.read(args.table) if args.table else None
     try:
-        quantized_graph, quantized = quantize.quantize(
-            graph, weights.read(graph, args.network[1]), scale_table.read(args.table), args.rest
+        quantized_graph, quantized = apply.apply(
+            graph,
+            weights.read(graph, args.network[1]),
+            part.assign((layer.name, layer.type) for layer in graph.layers),
+            part.rest,
+            table,
         )
     except errors.UserError as e:
-        raise errors.UserError(f"{args.table} and {args.network[0]}: {e}") from None
+        files = " and ".join(str(f) for f in (args.table, args.network[0]) if f)
+        raise errors.UserError(
+            f"precisions.{args.precision}, the {args.part}, of {files}: {e}"
+        ) from None
     weights.write(args.output[1], quantized)
     param.write(args.output[0], quantized_graph)
     before, after = (Path(f).stat().st_size for f in (args.network[1], args.output[1]))

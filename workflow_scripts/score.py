@@ -3,7 +3,7 @@
 import argparse
 
 from transducer2ncnn.base import errors, files
-from transducer2ncnn.evaluation import decoding, scoring
+from transducer2ncnn.evaluation import heard, scoring
 from transducer2ncnn.speech import recordings
 
 
@@ -19,8 +19,8 @@ def main() -> None:
 
     found = scoring.score(
         recordings.read_checked(args.manifest),
-        decoding.read(args.pytorch),
-        decoding.read(args.sherpa_ncnn),
+        heard.read(args.pytorch),
+        heard.read(args.sherpa_ncnn),
     )
     about = {"precision": args.precision, "decoding": args.decoding}
     files.write_json(args.output, about | found)

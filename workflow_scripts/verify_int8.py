@@ -1,4 +1,4 @@
-"""Compare a model's int8 files with its fp32 files on recordings."""
+"""Compare a quantized precision of a model with its fp32 files on recordings."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,7 @@ from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", required=True, help="its name, for messages")
     add_ncnn_files(parser)
     add_ncnn_files(parser, prefix="fp32-")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
@@ -38,13 +39,14 @@ def main() -> None:
     share = found["all"]["same_best_token"]
     if share < args.min_agreement:
         raise errors.UserError(
-            f"int8 finds the best token that fp32 finds in {share:.1%} of {found['frames']} "
-            f"frames; precisions.int8.min_agreement asks for {args.min_agreement:.1%}. What "
-            "each part costs by itself is above; more calibration audio, or layers left out of "
-            "quantization (precisions.int8.keep), may help."
+            f"{args.precision} finds the best token that fp32 finds in {share:.1%} of "
+            f"{found['frames']} frames; precisions.{args.precision}.min_agreement asks for "
+            f"{args.min_agreement:.1%}. What each part costs by itself is above; more calibration "
+            f"audio, or layers left out of quantization (precisions.{args.precision}.keep), may "
+            "help."
         )
     files.write_json(args.output, {"min_agreement": args.min_agreement} | found)
-    print(f"int8 finds fp32's best token in {share:.1%} of {found['frames']} frames")
+    print(f"{args.precision} finds fp32's best token in {share:.1%} of {found['frames']} frames")
 
 
 if __name__ == "__main__":

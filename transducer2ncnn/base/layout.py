@@ -16,9 +16,14 @@ STEM = "_jit_trace-pnnx.ncnn"
 Files = dict[str, tuple[Path, Path]]
 
 
+#: Precisions whose files say nothing of it in their names.
+PLAIN = ("fp32", "fp16")
+
+
 def file_name(part: str, precision: str, kind: str) -> str:
-    """The name of a part's param or bin; quantized files say so, as the recipe has them."""
-    int8 = ".int8" if precision == "int8" else ""
+    """The name of a part's param or bin. Quantized files, of whatever precision, say that they are
+    int8, as icefall's recipe has them."""
+    int8 = "" if precision in PLAIN else ".int8"
     return f"{part}{STEM}{int8}.{kind}"
 
 

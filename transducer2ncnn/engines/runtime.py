@@ -88,4 +88,5 @@ class NcnnTransducer:
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
         (logits,) = self._joiner.run({"in0": frame, "in1": decoder_out}, ["out0"])
-        return logits
+        # A row where the joiner makes rows of what it is given.
+        return logits.reshape(-1)

@@ -1,8 +1,8 @@
 """Decoding a checked manifest: shared out among jobs, and never the same thing twice.
 
-What was heard in an utterance is kept under what it hangs on: its samples, the model's files, how
-was searched, and the code. So an utterance that is added is all that is decoded, whatever shard
-it falls to, and a job that was ended goes on where it was.
+What was heard in an utterance is kept under what it depends on: its samples, the model's files,
+the search and the code. So an added utterance is all that is decoded, whatever shard it falls to,
+and a job that was ended goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +22,13 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines import recognizer
 from transducer2ncnn.engines.search import Decoding
+from transducer2ncnn.evaluation.heard import Heard
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
 from transducer2ncnn.speech.recordings import Utterance
 
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 5.0
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What a system makes of an utterance."""
-
-    #: Symbols of tokens.txt.
-    tokens: list[str]
-    text: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A line of what a shard's utterances were heard as."""
-
-    id: str
-    tokens: list[str]
-    text: str
 
 
 class Cache:
@@ -55,11 +38,11 @@ class Cache:
 
     Args:
         folder: of all caches of a system.
-        hangs_on: everything besides the samples that changes what is heard.
+        depends_on: everything besides the samples that changes what is heard.
     """
 
-    def __init__(self, folder: str | Path, *hangs_on: object) -> None:
-        key = hashlib.sha256(json.dumps([str(x) for x in hangs_on]).encode()).hexdigest()
+    def __init__(self, folder: str | Path, *depends_on: object) -> None:
+        key = hashlib.sha256(json.dumps([str(x) for x in depends_on]).encode()).hexdigest()
         self._folder = Path(folder, key[:16])
 
     def get(self, utterance: Utterance) -> Heard | None:
@@ -155,20 +138,19 @@ def heard(ids: list[int], symbols: list[str]) -> Heard:
     return Heard([symbols[i] for i in ids], tokens.to_text(ids, symbols))
 
 
-def write(path: str | Path, cache: Cache, utterances: list[Utterance]) -> None:
-    """A shard's utterances with what was heard, all of which is in the cache."""
-    lines = []
-    for utterance in utterances:
-        line = {"id": utterance.id} | asdict(cache.get(utterance))
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    files.write_text(path, "".join(lines))
-
-
-def read(paths: Iterable[str | Path]) -> dict[str, Heard]:
-    """What was heard, by the utterances' ids, out of all shards.
+def decoded(cache: Cache, utterances: list[Utterance]) -> dict[str, Heard]:
+    """What was heard in utterances that are all in the cache, by their ids.
 
     Raises:
-        UserError: a file is missing or is not as ``write`` writes it.
+        UserError: one is not there any more.
     """
-    rows = (row for path in paths for row in reading.read_rows(path, _Row))
-    return {row.id: Heard(row.tokens, row.text) for row in rows}
+    found: dict[str, Heard] = {}
+    for utterance in utterances:
+        heard = cache.get(utterance)
+        if heard is None:
+            raise UserError(
+                f"utterance {utterance.id!r}: was decoded, and is gone from the cache. Start "
+                "again, and leave evaluation/cache alone while a run decodes."
+            )
+        found[utterance.id] = heard
+    return found

@@ -16,7 +16,7 @@ import jiwer
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from transducer2ncnn.evaluation.decoding import Heard
+from transducer2ncnn.evaluation.heard import Heard
 from transducer2ncnn.speech.recordings import Utterance
 
 RESAMPLES = 10_000

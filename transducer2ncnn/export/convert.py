@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -12,14 +13,14 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, scratch
 from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import weights
+from transducer2ncnn.formats import sherpa, weights
 
 #: Lines of pnnx's log that an error shows.
 LOG_TAIL = 15
 
 
-def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bool) -> str:
-    """Convert one traced network; weights stored as fp16 or fp32.
+def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
+    """Convert one traced network; weights stored as fp32.
 
     pnnx's exit status alone says little: it has been seen to end well and leave files out, or cut
     them off where the disk is full, and to crash after writing half of them. Both files must be
@@ -30,22 +31,25 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bo
 
     Raises:
         UserError: pnnx failed or left a file out, and the message shows the end of its log; or
-            what it wrote is cut off; or the graph has ncnn guess an axis (``broadcasting``).
+            what it wrote is cut off; or it made layers that sherpa-ncnn cannot create; or the
+            graph makes ncnn guess an axis (``broadcasting``).
     """
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
         rest = [
             f"{option}={folder / f'rest.{option}'}"
-            for option in ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")
+            for option in ("pnnxparam", "pnnxpy", "pnnxonnx", "ncnnpy")
         ]
         done = subprocess.run(
             [
                 _executable(),
                 Path(traced).resolve(),
-                f"fp16={int(fp16)}",
+                "fp16=0",
                 f"ncnnparam={made['param']}",
                 f"ncnnbin={made['bin']}",
                 *rest,
+                # The weights once more, in pnnx's own format, which nothing reads.
+                f"pnnxbin={os.devnull}",
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -53,7 +57,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path, *, fp16: bo
             errors="replace",
             cwd=folder,
         )
-        wrong = _what_is_wrong(made["param"], made["bin"])
+        wrong = _what_is_wrong(traced, made["param"], made["bin"])
         if done.returncode != 0 or wrong:
             free = shutil.disk_usage(folder).free
             raise UserError(_failure(traced, done.returncode, wrong, free, done.stdout))
@@ -69,18 +73,28 @@ def _executable() -> Path:
     # Found without importing it: that would load torch, which the executable does not need.
     spec = importlib.util.find_spec("pnnx")
     if spec is None or spec.origin is None:
-        raise UserError("pnnx is not installed in this environment; see requirements.txt.")
+        raise UserError(
+            "pnnx is not installed in this environment. Expected what requirements.lock lists; "
+            "`make export` sets up an environment that has it."
+        )
     return Path(spec.origin).with_name("pnnx")
 
 
-def _what_is_wrong(param: Path, bin_: Path) -> str:
+def _what_is_wrong(traced: str | Path, param: Path, bin_: Path) -> str:
     missing = [f.name for f in (param, bin_) if not f.is_file() or f.stat().st_size == 0]
     if missing:
         return f"left out {' and '.join(missing)}"
+    not_whole = "wrote files that are not whole"
     try:
-        weights.read(param_file.read(param), bin_)
+        graph = param_file.read(param)
     except UserError as e:
-        return f"wrote files that are not whole ({e})"
+        return f"{not_whole} ({e})"
+    # Before the bin, which cannot be read where a layer's weights are not known.
+    sherpa.check_layers(graph, f"{traced}, converted")
+    try:
+        weights.read(graph, bin_)
+    except UserError as e:
+        return f"{not_whole} ({e})"
     return ""
 
 

@@ -1,68 +1,46 @@
-"""The folder that sherpa-ncnn runs: six model files and tokens.txt."""
+"""Delivering a folder for sherpa-ncnn, which takes its place once sherpa-ncnn has run it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.files import scratch
 from transducer2ncnn.base.layout import STEM, Files
-from transducer2ncnn.families.registry import described
-from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import sherpa
-from transducer2ncnn.speech.features import FEATURE_DIM
+from transducer2ncnn.export.assembly import assemble
+from transducer2ncnn.export.rehearsal import rehearse
 
 
 def deliver(
-    files: Files,
-    description: dict[str, Any],
-    tokens: str | Path,
-    folder: str | Path,
-    copy: Callable[[Path, Path], object] = shutil.copyfile,
+    files: Files, description: dict[str, Any], tokens: str | Path, folder: str | Path
 ) -> None:
-    """Copy verified ncnn files into ``folder``, the encoder's param patched for sherpa-ncnn.
+    """Put verified ncnn files into ``folder`` once sherpa-ncnn has run them.
 
     Args:
         files: plain ncnn, of whatever precision; they keep their names.
         description: what ``model.describe`` found.
-        copy: makes a file of the first path at the second; ``link`` for a folder that is to be
-            run at once and thrown away.
 
     Raises:
-        UserError: sherpa-ncnn cannot use a model of these sizes.
+        UserError: sherpa-ncnn cannot use a model of these sizes, or not run this one. What was in
+            the folder before is there still.
     """
-    architecture = described(description)
-    sizes = architecture.sizes
-    for name, value, needed in (
-        ("context size", sizes.context_size, sherpa.CONTEXT_SIZE),
-        ("feature dim", sizes.feature_dim, FEATURE_DIM),
-    ):
-        if value != needed:
-            raise UserError(
-                f"{folder}: not made. The model's {name} is {value}, and sherpa-ncnn supports "
-                f"{needed} only. The plain ncnn files beside it are complete and verified."
-            )
-    _clear(folder, keep={file.name for pair in files.values() for file in pair})
-    for part, (param, bin_) in files.items():
-        graph = param_file.read(param)
-        if part == "encoder":
-            graph = sherpa.with_meta_data(graph, architecture.meta_data())
-        with replacing(Path(folder, bin_.name)) as partial:
-            copy(bin_, partial)
-        param_file.write(Path(folder, param.name), graph)
-    with replacing(Path(folder, "tokens.txt")) as partial:
-        copy(Path(tokens), partial)
+    folder = Path(folder)
+    with scratch(folder.parent) as parent:
+        made = parent / folder.name
+        try:
+            assemble(files, description, tokens, made)
+            rehearse(made, files, description)
+        except UserError as e:
+            raise UserError(f"{folder}: not delivered. {e}") from None
+        _clear(folder, keep={file.name for file in made.iterdir()})
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
 
 
-def link(source: Path, target: Path) -> None:
-    target.symlink_to(source.resolve())
-
-
-def _clear(folder: str | Path, keep: set[str]) -> None:
+def _clear(folder: Path, keep: set[str]) -> None:
     """Remove a part that was delivered in another precision before."""
-    for file in Path(folder).glob(f"*{STEM}*"):
+    for file in folder.glob(f"*{STEM}*"):
         if file.name not in keep:
             file.unlink()

@@ -28,7 +28,9 @@ def find(name: str) -> Family:
         UserError: there is none of this name; with those that there are.
     """
     if name not in names():
-        raise UserError(f"{name!r} is not a model family. Expected one of {', '.join(names())}.")
+        raise UserError(
+            f"{shown(repr(name))} is not a model family. Expected one of {', '.join(names())}."
+        )
     family: Family = importlib.import_module(f"{families.__name__}.{name}").FAMILY
     return family
 
@@ -48,7 +50,9 @@ def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
         )
         found = family.architecture(family.sizes(**sizes), family.settings(**settings))
     except (KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"model.json: describes no model that can be exported ({e}).") from None
+        raise UserError(
+            f"model.json: describes no model that can be exported ({shown(str(e))})."
+        ) from None
     hints = get_type_hints(family.sizes)
     for name, value in sizes.items():
         numbers = (value,) if hints[name] is int else value

@@ -157,7 +157,8 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
     of memory and not twice that. The file it is mapped from stays as it is.
 
     Raises:
-        UserError: the value is not finite, or the scale not one number, or 0, infinite or NaN.
+        UserError: the value is not finite, or the scale not one number whose exponential fp32
+            holds.
     """
     tensor = stored[name].float()
     scale = stored.get(_scale_name(name))
@@ -167,11 +168,11 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
                 f"tensor {_scale_name(name)!r} has shape {tuple(scale.shape)}, expected one number."
             )
         factor = scale.float().exp().item()
-        if not 0 < factor < math.inf:
+        if not torch.finfo(torch.float32).tiny <= factor < math.inf:
             raise UserError(
-                f"tensor {_scale_name(name)!r} is {scale.item():g}, the logarithm of a scale, and "
-                f"the scale is {factor:g} in fp32. Expected a positive number. Training diverged, "
-                "or the file is damaged: export another checkpoint."
+                f"tensor {_scale_name(name)!r} is {scale.item():g}: {name!r} is to be multiplied "
+                f"by its exponential, which is {factor:g} in fp32. Training diverged, or the file "
+                "is damaged: export another checkpoint."
             )
         tensor = tensor.mul_(factor)
     bad = tensor.numel() - int(torch.isfinite(tensor).sum())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 
 #: What NumPy and zipfile raise on damaged files; SyntaxError and the like by reading a header.
 DAMAGE = (
@@ -43,7 +43,7 @@ def opened(path: str | Path, what: str) -> Iterator[Mapping[str, np.ndarray]]:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
         except (*DAMAGE, OSError) as e:
-            raise UserError(f"{path}: cannot be read as {what} ({e}).") from None
+            raise UserError(f"{path}: cannot be read as {what} ({shown(str(e))}).") from None
         if sum(entry.file_size for entry in archive.infolist()) > Path(path).stat().st_size:
             raise UserError(f"{path}: is compressed, as {what} never are.")
         yield _Arrays(path, archive, what)
@@ -67,8 +67,8 @@ class _Arrays(Mapping[str, np.ndarray]):
             return _array(content)
         except (*DAMAGE, OSError) as e:
             raise UserError(
-                f"{self._path}: cannot be read as {self._what}: array {name!r} is missing or "
-                f"damaged ({e})."
+                f"{self._path}: cannot be read as {self._what}: array {shown(name)!r} is missing "
+                f"or damaged ({shown(str(e))})."
             ) from None
 
 
@@ -84,6 +84,6 @@ def _array(content: bytes) -> np.ndarray:
     for n in shape:
         size *= n
     if dtype.hasobject or size != len(content) - file.tell():
-        raise ValueError(f"it does not hold what its header says, {shape} of {dtype}")
+        raise ValueError("it does not hold what its header says")
     array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
     return array

@@ -59,16 +59,16 @@ def _add_line(table: ScaleTable, line: str) -> None:
     """Parse one line into the table; ValueError if it is none."""
     key, *words = line.split()
     try:
-        scales = _fp32(words)
+        scales = np.array([float(word) for word in words])
     except ValueError:
         raise ValueError(f"expected a name and its scales, found {shown(line)!r}.") from None
     if key in table.weights or key in table.inputs:
         raise ValueError(f"{shown(key)} has a line already.")
     _check(key, scales)
     if _is_weights(key):
-        table.weights[key] = scales
+        table.weights[key] = scales.astype(np.float32)
     elif len(scales) == 1:
-        table.inputs[key] = float(words[0])
+        table.inputs[key] = float(scales[0])
     else:
         raise ValueError(f"{shown(key)} has {len(scales)} input scales; a layer has one.")
 
@@ -85,26 +85,23 @@ def write(path: str | Path, table: ScaleTable) -> None:
         texts = [f"{scale:f}" for scale in scales]
         try:
             # As a reader will find them: 1e-9 is written as 0.000000.
-            _check(key, _fp32(texts))
+            _check(key, np.array([float(text) for text in texts]))
         except ValueError as e:
             raise UserError(f"{path}: {e}") from None
         lines.append(" ".join([key, *texts, "\n"]))
     write_text(path, "".join(lines))
 
 
-def _fp32(words: list[str]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # to infinity, which is refused
-        return np.array([float(word) for word in words]).astype(np.float32)
-
-
 def _check(key: str, scales: np.ndarray) -> None:
-    """ValueError unless there are fp32 scales, each a positive number."""
     if len(scales) == 0:
         raise ValueError(f"{shown(key)} has no scale.")
-    for i, scale in enumerate(scales):
+    with np.errstate(over="ignore"):
+        stored = scales.astype(np.float32)  # as a bin holds them
+    for i, scale in enumerate(stored):
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(
-                f"{shown(key)}: scale number {i + 1} is {scale:f} in fp32, not a positive number."
+                f"{shown(key)}: scale number {i + 1} is {scales[i]:g}, not a positive number that "
+                "fp32 holds."
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.layers import TABLE
 from transducer2ncnn.formats.param import Param, parse_layer
 
 #: The context size of the decoder, fixed in sherpa-ncnn.
@@ -18,37 +19,18 @@ META_DATA_TYPE = "SherpaMetaData"
 #: ncnn writes an array under this minus its key, its length first.
 ARRAY_KEY = -23300
 
-#: The layer types that the ncnn inside sherpa-ncnn 2.1.15 registers (its layer_to_index finds
-#: them; a test asks the library itself).
-KNOWN_LAYERS = frozenset(
-    """
-    AbsVal ArgMax BNLL BatchNorm Bias BinaryOp CELU Cast Clip Concat Convolution Convolution1D
-    Convolution3D ConvolutionDepthWise ConvolutionDepthWise1D ConvolutionDepthWise3D CopyTo Crop
-    CumulativeSum Deconvolution Deconvolution1D Deconvolution3D DeconvolutionDepthWise
-    DeconvolutionDepthWise1D DeconvolutionDepthWise3D DeepCopy DeformableConv2D Dequantize
-    DetectionOutput Diag Dropout ELU Einsum Eltwise Embed Erf Exp ExpandDims Flatten Flip Fold
-    GELU GLU GRU Gemm GridSample GroupNorm HardSigmoid HardSwish InnerProduct Input InstanceNorm
-    Interp InverseSpectrogram LRN LSTM LayerNorm Log MVN MatMul MemoryData Mish MultiHeadAttention
-    Noop Normalize PReLU PSROIPooling Packing Padding Permute PixelShuffle Pooling Pooling1D
-    Pooling3D Power PriorBox Proposal Quantize RMSNorm RNN ROIAlign ROIPooling ReLU Reduction
-    Reorg Requantize Reshape SELU SPP Scale Shrink ShuffleChannel Sigmoid Slice Softmax Softplus
-    Spectrogram Split Squeeze StatisticsPooling Swish TanH Threshold Tile UnaryOp Unfold
-    YoloDetectionOutput Yolov3DetectionOutput
-    """.split()  # noqa: SIM905, a table rather than a column of strings
-)
-
 
 def check_layers(param: Param, name: str) -> None:
     """Refuse a graph that the ncnn inside sherpa-ncnn cannot run.
 
     Raises:
-        UserError: naming each layer of a type it does not know, or a shape given as an
+        UserError: naming each layer of a type that it cannot create, or a shape given as an
             expression, which it would misread without a word.
     """
     bad = [
         f"layer {layer.name} of type {layer.type}"
         for layer in param.layers
-        if layer.type not in KNOWN_LAYERS
+        if layer.type not in TABLE
     ]
     bad += [
         f"layer {layer.name}, a {layer.type} whose parameter {key} is the expression {value}"
@@ -58,9 +40,9 @@ def check_layers(param: Param, name: str) -> None:
     ]
     if bad:
         raise UserError(
-            f"{name}: sherpa-ncnn's ncnn does not know {'; '.join(bad)}. The exported graph must "
-            "use only layers that it has; another version of pnnx, or a change to the model's "
-            "graph, is needed."
+            f"{name}: sherpa-ncnn's ncnn cannot run {'; '.join(bad)}. The exported graph must use "
+            "only layers that this ncnn has and whose weights are known here; another version of "
+            "pnnx, or a change to the model's graph, is needed."
         )
 
 

@@ -28,6 +28,7 @@ from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import npz
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
+from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
@@ -35,7 +36,6 @@ from transducer2ncnn.formats.weights import INT8_TAG, Block
 from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import coarse
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
-from transducer2ncnn.verification.parity import NCNN_WEIGHTED
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60
@@ -211,7 +211,7 @@ def pytorch_names(reference: str | Path, part: str, graph: Param) -> dict[str, t
             words = key.split("/")
             if words[0] == part and words[2] == "probe":
                 modules[int(words[3])] = (words[4], words[5])
-    layers = [layer.name for layer in graph.layers if layer.type in NCNN_WEIGHTED]
+    layers = [layer.name for layer in graph.layers if layer.type in WEIGHTED]
     return dict(zip(layers, (modules[i] for i in sorted(modules)), strict=True))
 
 

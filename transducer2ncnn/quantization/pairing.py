@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.layers import OBSERVED
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.quantization.statistics import Histogram
-
-#: ncnn's layers whose inputs are quantized with a fixed scale, by PyTorch's name for them.
-QUANTIZED = {"Conv2d": ("Convolution", "ConvolutionDepthWise"), "Linear": ("InnerProduct",)}
 
 
 def layer_names(param: Param) -> list[str]:
     """Names of the layers that are quantized with a fixed input scale, in ncnn's order."""
-    types = {type_ for names in QUANTIZED.values() for type_ in names}
+    types = {type_ for names in OBSERVED.values() for type_ in names}
     return [layer.name for layer in param.layers if layer.type in types]
 
 
@@ -34,7 +32,7 @@ def by_ncnn_name(
     types = {layer.name: layer.type for layer in param.layers}
     names = layer_names(param)
     for i, (name, h) in enumerate(itertools.zip_longest(names, histograms), start=1):
-        if name is None or h is None or types[name] not in QUANTIZED[h.kind]:
+        if name is None or h is None or types[name] not in OBSERVED[h.kind]:
             ncnn = "nothing" if name is None else f"{types[name]} {name}"
             torch_ = "nothing" if h is None else f"{h.kind} {h.layer}"
             raise UserError(

@@ -1,111 +1,84 @@
-"""int8 weights: their scales, and the quantized param and bin as ncnn2int8 makes them.
-
-What is quantized is what the scale table says: a convolution or linear layer with weight scales
-and an input scale; an LSTM with scales for its input and its hidden weights; a Gemm or an
-embedding with one scale for all of its weights. Everything else keeps its place and is stored as
-fp16 or fp32.
-"""
+"""int8 weights: which arrays of a layer become int8, by which scales, and how they are rounded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.formats.layers import TABLE
 from transducer2ncnn.formats.param import Layer, Param
-from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
-from transducer2ncnn.formats.weights import INT8_TAG, Block, Weights
+from transducer2ncnn.formats.scale_table import INT8_MAX, WEIGHTS
+from transducer2ncnn.formats.weights import Block, Weights
 
-#: In place of INT8_MAX for convolutions that ncnn runs as Winograd.
+#: In place of INT8_MAX for convolutions that ncnn runs as Winograd, whose sums need the headroom.
 WINOGRAD_MAX = 31
 
-#: Key and value of the parameter that tells ncnn that a layer is int8.
-INT8_TERMS = {
-    "Convolution": (8, 2),
-    "ConvolutionDepthWise": (8, 1),
-    "InnerProduct": (8, 2),
-    "LSTM": (8, 2),
-    "Gemm": (18, 2),
-    "Embed": (18, 2),
-}
+#: Layers that int8 can hold, as far as ncnn's tools do.
+QUANTIZED = frozenset(name for name, known in TABLE.items() if known.int8_term)
 #: Layers whose inputs are quantized by a scale of the table.
-CALIBRATED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
-
-
-def types_of(part: str, lstm: bool) -> set[str]:
-    """The layer types that are quantized in a part of a transducer."""
-    if part == "decoder":
-        return {"Embed"}
-    return {*CALIBRATED, "LSTM"} if lstm else set(CALIBRATED)
+CALIBRATED = tuple(name for name, known in TABLE.items() if known.observed)
 
 
 def weight_scales(
-    param: Param, weights: Weights, types: set[str], keep: Collection[str] = ()
+    param: Param,
+    weights: Weights,
+    types: set[str],
+    keep: Collection[str] = (),
+    spare_headroom: bool = False,
 ) -> dict[str, np.ndarray]:
     """Scales of the weights of every layer of some types, by table key, LSTMs first as the tool.
 
     Args:
         param, weights: a network in fp32.
-        types: the layer types to quantize, of ``INT8_TERMS``.
+        types: the layer types to quantize, of ``QUANTIZED``.
         keep: names of layers not to quantize.
+        spare_headroom: use the whole of int8 for a 3×3 convolution of stride 1 with so few
+            channels that ncnn never runs it as Winograd, such as the first. The tool does not.
 
     Returns:
         ``<layer>_param_0`` (and ``_1`` for an LSTM's hidden weights) → fp32 scales: one per
-        output channel or gate row, or a single one for a Gemm or an embedding.
+        output channel or gate row, or a single one for a Gemm's B or an embedding.
     """
-    scales = {}
+    scales: dict[str, np.ndarray] = {}
     layers = sorted(
         zip(param.layers, weights, strict=True), key=lambda pair: pair[0].type != "LSTM"
     )
     for layer, blocks in layers:
         if layer.type not in types or layer.name in keep:
             continue
-        for i, (block, rows) in enumerate(_quantizable(layer, blocks)):
-            largest = np.abs(block.values.reshape(rows, -1)).max(axis=1)
-            # Weights that are all zero stay zero by any scale; none would be infinite.
-            largest[largest == 0] = 1
-            limit = np.float32(WINOGRAD_MAX if _is_winograd(layer) else INT8_MAX)
-            # In fp32, to the last bit as in the reference tables, whose LSTM scales are made by
-            # way of the reciprocal.
-            reciprocal = layer.type == "LSTM"
-            found = np.float32(1) / largest * limit if reciprocal else limit / largest
-            scales[f"{layer.name}_param_{i}"] = found
+        winograd = _is_winograd(layer) and not (spare_headroom and _has_few_channels(layer))
+        limit = WINOGRAD_MAX if winograd else INT8_MAX
+        keys = table_keys(layer, blocks)
+        scales |= dict(zip(keys, scales_of(layer, blocks, limit), strict=True))
     return scales
 
 
-def quantize(
-    param: Param, weights: Weights, table: ScaleTable, rest: str
-) -> tuple[Param, Iterator[list[Block]]]:
-    """A network with the layers of a scale table in int8.
+def scales_of(layer: Layer, blocks: list[Block], limit: int = INT8_MAX) -> list[np.ndarray]:
+    """fp32 scales by which a layer's weights fill ±``limit``, for each array of ``int8_arrays``."""
+    by_name = {block.name: block.values for block in blocks}
+    found = []
+    for name, rows in int8_arrays(layer, blocks).items():
+        largest = np.abs(by_name[name].reshape(rows, -1)).max(axis=1)
+        top = np.float32(limit)
+        # Weights that are all zero stay zero by any scale. By none but an infinite one would such
+        # that are next to it be more.
+        largest[largest <= top / np.finfo(np.float32).max] = 1
+        # In fp32, to the last bit as in the reference tables, whose LSTM scales are made by way
+        # of the reciprocal.
+        found.append(np.float32(1) / largest * top if layer.type == "LSTM" else top / largest)
+    return found
 
-    Args:
-        param, weights: the network in fp32.
-        rest: "fp16" or "fp32", what everything else is stored as. Biases of convolutions and
-            linear layers and scales are always fp32.
 
-    Returns:
-        The param, and its weights, made layer by layer as they are asked for.
+def int8_arrays(layer: Layer, blocks: list[Block]) -> dict[str, int]:
+    """The arrays of a layer that int8 can hold, and the number of scales of each."""
+    rows = TABLE[layer.type].int8_rows(layer)
+    return {block.name: rows[block.name] for block in blocks if block.name in rows}
 
-    Raises:
-        UserError: the table does not fit the network; naming the layer.
-    """
-    _check_fit(param, weights, table)
-    layers = tuple(
-        layer.with_param(*INT8_TERMS[layer.type]) if _scale_keys(layer, table) else layer
-        for layer in param.layers
-    )
-    as_rest = _to_fp16 if rest == "fp16" else lambda block: block
 
-    def quantized() -> Iterator[list[Block]]:
-        for layer, blocks in zip(param.layers, weights, strict=True):
-            scales = [table.weights[key] for key in _scale_keys(layer, table)]
-            if scales:
-                yield _quantized_blocks(layer, blocks, scales, table, as_rest)
-            else:
-                yield [as_rest(block) for block in blocks]
-
-    return Param(layers, param.num_blobs), quantized()
+def table_keys(layer: Layer, blocks: list[Block]) -> list[str]:
+    """A scale table's keys for a layer's arrays."""
+    return [f"{layer.name}{WEIGHTS}{i}" for i in range(len(int8_arrays(layer, blocks)))]
 
 
 def to_int8(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -114,21 +87,8 @@ def to_int8(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
     # Not rint, which rounds half to even; and not floor(x + 0.5) in fp32, where the sum rounds.
     rounded = np.trunc(scaled)
     rounded += np.sign(scaled) * (np.abs(scaled - rounded) >= 0.5)
-    return np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8).reshape(-1)
-
-
-def _quantizable(layer: Layer, blocks: list[Block]) -> list[tuple[Block, int]]:
-    """The blocks of a layer that int8 can hold, each with its number of scales."""
-    by_name = {block.name: block for block in blocks}
-    if layer.type == "LSTM":
-        rows = by_name["bias"].values.size
-        return [(by_name["weight_xc"], rows), (by_name["weight_hc"], rows)]
-    if layer.type == "Gemm":
-        return [(by_name["b"], 1)] if "b" in by_name else []
-    if layer.type == "Embed":
-        return [(by_name["weight"], 1)]
-    rows = layer.integer(7, 1) if layer.type == "ConvolutionDepthWise" else layer.integer(0)
-    return [(by_name["weight"], rows)]
+    clipped: np.ndarray = np.clip(rounded, -INT8_MAX, INT8_MAX).astype(np.int8)
+    return clipped.reshape(-1)
 
 
 def _is_winograd(layer: Layer) -> bool:
@@ -142,64 +102,11 @@ def _is_winograd(layer: Layer) -> bool:
     return pairs == {"kernel": (3, 3), "dilation": (1, 1), "stride": (1, 1)}
 
 
-def _scale_keys(layer: Layer, table: ScaleTable) -> list[str]:
-    """The table's keys for a layer's weights; none where it is not quantized."""
-    if layer.type not in INT8_TERMS:
-        return []
-    keys = [f"{layer.name}_param_{i}" for i in range(2 if layer.type == "LSTM" else 1)]
-    return keys if all(key in table.weights for key in keys) else []
+def _has_few_channels(layer: Layer) -> bool:
+    """Whether a 3×3 convolution has too few channels for int8 Winograd.
 
-
-def _check_fit(param: Param, weights: Weights, table: ScaleTable) -> None:
-    expected_inputs, used = set(), set()
-    for layer, blocks in zip(param.layers, weights, strict=True):
-        if any(block.tag == INT8_TAG for block in blocks):
-            raise UserError(f"layer {layer.name} is int8 already; expected a network in fp32.")
-        keys = _scale_keys(layer, table)
-        used.update(keys)
-        if not keys:
-            continue
-        for key, (_, rows) in zip(keys, _quantizable(layer, blocks), strict=True):
-            if table.weights[key].size != rows:
-                raise UserError(
-                    f"the scale table does not fit: {key} has {table.weights[key].size} scales, "
-                    f"and layer {layer.name} needs {rows}."
-                )
-        if layer.type in CALIBRATED:
-            expected_inputs.add(layer.name)
-    left = sorted(table.weights.keys() - used)
-    wrong = sorted(table.inputs.keys() ^ expected_inputs)
-    if left or wrong:
-        names = ", ".join([*left, *wrong][:5])
-        raise UserError(
-            f"the scale table does not fit the network: {names} "
-            "stand in one of them only, or without a scale that belongs to them."
-        )
-
-
-def _quantized_blocks(
-    layer: Layer,
-    blocks: list[Block],
-    scales: list[np.ndarray],
-    table: ScaleTable,
-    as_rest: Callable[[Block], Block],
-) -> list[Block]:
-    quantizable = [block.name for block, _ in _quantizable(layer, blocks)]
-    result = []
-    for block in blocks:
-        if block.name in quantizable:
-            rows = scales[quantizable.index(block.name)]
-            result.append(Block.tagged(block.name, to_int8(block.values, rows)))
-        else:
-            result.append(as_rest(block))
-    result += [Block.bare("scales", rows) for rows in scales]
-    if layer.type in CALIBRATED:
-        result.append(Block.bare("input_scale", np.array([table.inputs[layer.name]])))
-    return result
-
-
-def _to_fp16(block: Block) -> Block:
-    """Bare blocks, biases among them, stay fp32: ncnn reads them as nothing else."""
-    if block.tag is None:
-        return block
-    return Block.tagged(block.name, block.values.astype("<f2"))
+    ncnn takes it on x86 with more than 8 channels in or out, on ARM with at least 8 in and out.
+    """
+    outputs = layer.integer(0)
+    inputs = layer.integer(6) // (9 * outputs)
+    return max(inputs, outputs) <= 8 and min(inputs, outputs) < 8

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import replacing
 from transducer2ncnn.formats import npz
 
@@ -82,8 +82,8 @@ class Histogram:
         """
         if (self.kind, self.layer) != (other.kind, other.layer):
             raise UserError(
-                f"counts of {other.kind} {other.layer} cannot be added to those of {self.kind} "
-                f"{self.layer}: they are of different models."
+                f"counts of {shown(f'{other.kind} {other.layer}')} cannot be added to those of "
+                f"{shown(f'{self.kind} {self.layer}')}: they are of different models."
             )
         self._include(other.absmax)
         counts = _merge_bins(other.counts, self.exponent - other.exponent)
@@ -155,7 +155,9 @@ def _load(path: str | Path) -> Observed:
                     histogram.seen = int(arrays[f"{prefix}/seen"])
                     _check_counts(histogram)
                 except (ValueError, TypeError, OverflowError) as e:
-                    raise UserError(f"{path}: cannot be read as saved histograms ({e}).") from None
+                    raise UserError(
+                        f"{path}: cannot be read as saved histograms ({shown(str(e), 200)})."
+                    ) from None
                 observed.setdefault(part, []).append(histogram)
     return observed
 

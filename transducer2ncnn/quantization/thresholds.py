@@ -1,8 +1,8 @@
 """How an input's scale is chosen out of what was observed.
 
-A scale maps the magnitudes up to a threshold to int8, and clips those beyond. The threshold is the
-one that loses least, as a Kullback-Leibler divergence between the histogram of magnitudes before
-and after.
+A scale maps the magnitudes up to a threshold to int8, and clips those beyond. By default the
+threshold is the one that loses least, as a Kullback-Leibler divergence between the histogram of
+magnitudes before and after, which is what ncnn's own tool takes; or it is a percentile.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.formats.scale_table import INT8_MAX
+from transducer2ncnn.quantization.recipes import Table
 from transducer2ncnn.quantization.statistics import FINE_BINS, Histogram
 
 #: Bins that a threshold is searched among.
@@ -46,7 +47,7 @@ class Found:
     scale: float
 
 
-def input_scale(histogram: Histogram) -> Found:
+def input_scale(histogram: Histogram, how: Table) -> Found:
     """The scale of one layer's input.
 
     Raises:
@@ -62,9 +63,21 @@ def input_scale(histogram: Histogram) -> Found:
             f"the input of {histogram.layer} is always zero, so it has no scale. Calibrate with "
             "recordings of speech, and check that the checkpoint is a trained model."
         )
-    bins = search_threshold(coarse(histogram))
-    threshold = (bins + 0.5) * histogram.absmax / COARSE_BINS
+    if how.thresholds == "percentile":
+        threshold = percentile(histogram, how.percentile)
+    else:
+        bins = search_threshold(coarse(histogram))
+        threshold = (bins + 0.5) * histogram.absmax / COARSE_BINS
     return Found(histogram.absmax, threshold, INT8_MAX / threshold)
+
+
+def percentile(histogram: Histogram, per_cent: float) -> float:
+    """The magnitude that so much of all values, zeros included, do not exceed; to a fine bin."""
+    zeros = histogram.seen - int(histogram.counts.sum())
+    up_to = zeros + np.cumsum(histogram.counts)
+    bin_ = int(np.searchsorted(up_to, per_cent / 100 * histogram.seen))
+    upper_edge = (bin_ + 1) * 2.0**histogram.exponent / FINE_BINS
+    return min(upper_edge, histogram.absmax)
 
 
 def search_threshold(counts: np.ndarray) -> int:

@@ -11,9 +11,6 @@ from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.report.rule_graph import RuleGraph
 
-#: The order in which a reader meets them.
-PRECISIONS = ("fp32", "fp16", "int8")
-
 Json = dict[str, Any]
 
 
@@ -25,10 +22,11 @@ class Artifacts:
     #: model.json
     description: Json
     rule_graph: RuleGraph
-    #: By precision.
+    #: By precision, in the order of the configuration, which is the reader's.
     verification: dict[str, Json]
     manifest: Json | None = None
-    quantization: Json | None = None
+    #: By precision; of those that are quantized.
+    quantization: dict[str, Json] = field(default_factory=dict)
     #: By precision.
     evaluation: dict[str, Json] = field(default_factory=dict)
     comparison: Json | None = None
@@ -48,9 +46,8 @@ class _Recording:
 
 
 def by_precision(paths: Iterable[str | Path]) -> dict[str, Json]:
-    """Files named after precisions, in the reader's order."""
-    found = {Path(path).stem: reading.read_json(path) for path in paths}
-    return {precision: found[precision] for precision in PRECISIONS if precision in found}
+    """Files named after precisions, in their order."""
+    return {Path(path).name.removesuffix(".json"): reading.read_json(path) for path in paths}
 
 
 def read_recordings(path: str | Path) -> dict[str, Json]:

@@ -25,8 +25,12 @@ from matplotlib.ticker import MaxNLocator
 from transducer2ncnn.report.rule_graph import RuleGraph, layout, reduced
 
 INK, MUTED, LINE, FAINT = "#1f2933", "#5b6770", "#c9d1d8", "#eef1f4"
-#: Of systems, told apart by readers who see no red or no green, too.
-COLORS = {"pytorch": "#5b6770", "fp32": "#0072b2", "fp16": "#008a63", "int8": "#c8501a"}
+#: Of the systems that are in most reports, told apart by readers who see no red or no green, too.
+KNOWN = {"pytorch": "#5b6770", "fp32": "#0072b2", "fp16": "#008a63", "int8": "#c8501a"}
+#: Of the others, in their order; after the last the first comes again.
+OTHERS = ("#8e4b9e", "#a07400", "#3d4fb5", "#a8325a", "#53701c", "#1b7f9c", "#7a5230")
+#: Of what a threshold cuts off.
+CLIPPED = "#c8501a"
 #: From dark to light, of the encoder, the decoder and the joiner.
 SHADES = (1.0, 0.35, 0.6)
 
@@ -58,9 +62,16 @@ class Bar:
     """A measured value, and the interval around it."""
 
     system: str
+    color: str
     value: float
     low: float
     high: float
+
+
+def colors(systems: Sequence[str]) -> dict[str, str]:
+    """A colour for each system."""
+    others = itertools.cycle(OTHERS)
+    return {system: KNOWN.get(system) or next(others) for system in ("pytorch", *systems)}
 
 
 def label(system: str) -> str:
@@ -71,12 +82,12 @@ def sizes(name: str, rows: Sequence[tuple[str, str, dict[str, int]]]) -> str:
     """How large the checkpoint and the delivered folders are.
 
     Args:
-        rows: of each, its label, its system and its bytes by part.
+        rows: of each, its label, its colour and its bytes by part.
     """
     with _drawing(name, 7.2, 0.55 + 0.34 * len(rows)) as drawing:
         ax = drawing.axes
         largest = max(sum(parts.values()) for _, _, parts in rows)
-        for i, (_, system, parts) in enumerate(rows):
+        for i, (_, color, parts) in enumerate(rows):
             left = 0.0
             for size, shade in zip(parts.values(), SHADES, strict=False):
                 ax.barh(
@@ -84,7 +95,7 @@ def sizes(name: str, rows: Sequence[tuple[str, str, dict[str, int]]]) -> str:
                     size / 2**20,
                     left=left / 2**20,
                     height=0.62,
-                    color=COLORS[system],
+                    color=color,
                     alpha=shade,
                     linewidth=0,
                 )
@@ -116,8 +127,8 @@ def intervals(
         ax = drawing.axes
         for i, bar in enumerate(bars):
             value, low, high = (factor * x for x in (bar.value, bar.low, bar.high))
-            ax.plot([low, high], [i, i], color=COLORS[bar.system], linewidth=5, alpha=0.28)
-            ax.plot(value, i, "o", color=COLORS[bar.system], markersize=6)
+            ax.plot([low, high], [i, i], color=bar.color, linewidth=5, alpha=0.28)
+            ax.plot(value, i, "o", color=bar.color, markersize=6)
             ax.text(
                 1.03,
                 i,
@@ -137,31 +148,30 @@ def intervals(
     return drawing.svg
 
 
-def parity(name: str, rows: Sequence[tuple[str, str, float, float]]) -> str:
+def parity(name: str, rows: Sequence[tuple[str, str, str, float, float]]) -> str:
     """The largest errors against PyTorch, on a logarithmic axis, with what is allowed.
 
     Args:
-        rows: precision, part, error and tolerance of each.
+        rows: precision, colour, part, error and tolerance of each.
     """
     with _drawing(name, 7.2, 0.62 + 0.27 * len(rows)) as drawing:
         ax = drawing.axes
         # An error of nothing has no place on the axis: it stands at its left end.
         floor = min([x for *_, error, _ in rows if (x := error)] + [1e-8]) / 3
-        for i, (precision, _, error, tolerance) in enumerate(rows):
-            color = COLORS[precision]
+        for i, (_, color, _, error, tolerance) in enumerate(rows):
             ax.plot([floor, max(error, floor)], [i, i], color=color, linewidth=1.5, alpha=0.35)
             ax.plot(max(error, floor), i, "o", color=color, markersize=6)
             ax.plot([tolerance] * 2, [i - 0.34, i + 0.34], color=INK, linewidth=1.6)
         ax.set_xscale("log")
         ax.set_xlim(floor, 3 * max(max(error, tolerance) for *_, error, tolerance in rows))
         ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.set_yticks(range(len(rows)), [f"{part}, {precision}" for precision, part, *_ in rows])
+        ax.set_yticks(range(len(rows)), [f"{part}, {precision}" for precision, _, part, *_ in rows])
         ax.set_xlabel("largest error against PyTorch (dot), and the error allowed (bar)")
         _lying(ax)
     return drawing.svg
 
 
-def layer_errors(name: str, layers: Sequence[dict[str, Any]]) -> str:
+def layer_errors(name: str, layers: Sequence[dict[str, Any]], color: str) -> str:
     """The signal-to-noise ratio of each quantized layer, alone and accumulated."""
     with _drawing(name, 7.2, 0.75 + 0.2 * len(layers)) as drawing:
         ax = drawing.axes
@@ -173,11 +183,9 @@ def layer_errors(name: str, layers: Sequence[dict[str, Any]]) -> str:
             if len(present) == 2:
                 ax.plot(present, [i, i], color=LINE, linewidth=1.5, zorder=1)
             if accumulated is not None:
-                ax.plot(
-                    accumulated, i, "o", markersize=5, markeredgecolor=COLORS["int8"], color="white"
-                )
+                ax.plot(accumulated, i, "o", markersize=5, markeredgecolor=color, color="white")
             if alone is not None:
-                ax.plot(alone, i, "o", markersize=5, color=COLORS["int8"])
+                ax.plot(alone, i, "o", markersize=5, color=color)
         for i, (layer, following) in enumerate(itertools.pairwise(layers)):
             if layer["part"] != following["part"]:
                 ax.axhline(i + 0.5, color=LINE, linewidth=0.8)
@@ -186,7 +194,7 @@ def layer_errors(name: str, layers: Sequence[dict[str, Any]]) -> str:
         ax.set_ylim(-0.7, len(layers) - 0.3)
         ax.set_xlim(0, 1.06 * highest or 1)
         ax.set_xlabel(
-            "signal-to-noise ratio in dB: the layer alone (●), all before it int8 too (○)"
+            "signal-to-noise ratio in dB: the layer alone (●), all of its part quantized (○)"
         )
         _lying(ax)
     return drawing.svg
@@ -203,8 +211,8 @@ def histogram(name: str, shares: Sequence[float], absmax: float, threshold: floa
         floor = min((x for x in shares if x > 0), default=1.0) / 2
         edges = [i * width for i in range(len(shares) + 1)]
         ax.stairs(shares, edges, baseline=floor, fill=True, color="#9fb3c1")
-        ax.axvspan(threshold, absmax, color=COLORS["int8"], alpha=0.16, linewidth=0)
-        ax.axvline(threshold, color=COLORS["int8"], linewidth=1.4)
+        ax.axvspan(threshold, absmax, color=CLIPPED, alpha=0.16, linewidth=0)
+        ax.axvline(threshold, color=CLIPPED, linewidth=1.4)
         ax.set_yscale("log")
         ax.set_ylim(floor, max([*shares, 2 * floor]) * 1.3)
         ax.set_xlim(0, absmax)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.report import figures
-from transducer2ncnn.report.artifacts import PRECISIONS, Artifacts, Json
+from transducer2ncnn.report.artifacts import Artifacts, Json
 from transducer2ncnn.report.figures import Bar
 
 MINUS, NO_BREAK_SPACE = "−", "\u00a0"
@@ -51,6 +51,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
     }
     style, _, _ = environment.loader.get_source(environment, "style.css")
     precisions = list(artifacts.verification)
+    colors = figures.colors(precisions)
     return environment.get_template("report.html").render(
         a=artifacts,
         style=Markup(style),
@@ -60,17 +61,14 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         verdict=_verdict(artifacts),
         checkpoint=_checkpoint(artifacts.manifest),
         origin=_origin(artifacts.manifest),
-        folders=_folders(artifacts.manifest),
+        folders=_folders(artifacts),
+        colors=colors,
         systems=_systems(artifacts),
         differences=_differences(artifacts, Path(folder)),
-        floats={p: v for p, v in artifacts.verification.items() if p != "int8"},
-        plots={name: Markup(svg) for name, svg in _plots(artifacts).items()},
-        histograms=[
-            Markup(figures.histogram(f"histogram-{i}", x["histogram"], x["absmax"], x["threshold"]))
-            if (x := layer["input"])
-            else None
-            for i, layer in enumerate((artifacts.quantization or {"layers": []})["layers"])
-        ],
+        floats=_against_pytorch(artifacts),
+        compared={p: v for p, v in artifacts.verification.items() if "tolerance" not in v},
+        plots={name: Markup(svg) for name, svg in _plots(artifacts, colors).items()},
+        histograms=_histograms(artifacts),
     )
 
 
@@ -151,16 +149,36 @@ def _origin(manifest: Json | None) -> list[tuple[str, str]]:
     return settings({key: value for key, value in source.items() if key != "files"})
 
 
-def _folders(manifest: Json | None) -> dict[str, list[Json]]:
+def _against_pytorch(artifacts: Artifacts) -> dict[str, Json]:
+    """The verification of the precisions that are compared with PyTorch, and not with fp32."""
+    return {p: v for p, v in artifacts.verification.items() if "tolerance" in v}
+
+
+def _histograms(artifacts: Artifacts) -> dict[str, list[Markup | None]]:
+    """Of each quantized precision, a histogram for each layer whose input has a scale."""
+    return {
+        precision: [
+            Markup(
+                figures.histogram(f"histogram-{i}-{j}", x["histogram"], x["absmax"], x["threshold"])
+            )
+            if (x := layer["input"])
+            else None
+            for j, layer in enumerate(found["layers"])
+        ]
+        for i, (precision, found) in enumerate(artifacts.quantization.items())
+    }
+
+
+def _folders(artifacts: Artifacts) -> dict[str, list[Json]]:
     """The delivered files by precision, part by part: name, part, size and sha256."""
     folders: dict[str, list[Json]] = {}
-    for path, file in (manifest or {"delivered": {}})["delivered"].items():
+    for path, file in (artifacts.manifest or {"delivered": {}})["delivered"].items():
         precision, name = Path(path).parts[-2:]
         part = next((part for part in PARTS if name.startswith(part)), "tokens")
         folders.setdefault(precision, []).append({"name": name, "part": part, **file})
     for files in folders.values():
         files.sort(key=lambda file: [*PARTS, "tokens"].index(file["part"]))
-    return {precision: folders[precision] for precision in PRECISIONS if precision in folders}
+    return {name: folders[name] for name in artifacts.verification if name in folders}
 
 
 def _total(files: list[Json]) -> int:
@@ -169,7 +187,7 @@ def _total(files: list[Json]) -> int:
 
 def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
     """Each precision in a few numbers; None where nothing is known."""
-    folders = _folders(artifacts.manifest)
+    folders = _folders(artifacts)
     checkpoint = _checkpoint(artifacts.manifest)
     cards = []
     for precision in precisions:
@@ -194,7 +212,10 @@ def _verdict(artifacts: Artifacts) -> list[str]:
     cards = {card["precision"]: card for card in _cards(artifacts, list(artifacts.verification))}
     if len(cards) < 2 or "fp32" not in cards:
         return []
-    largest, smallest = cards["fp32"], cards[list(cards)[-1]]
+    largest = cards.pop("fp32")
+    sized = [card for card in cards.values() if card["size"]]
+    # Where sizes are not known: as people list precisions, the smallest last.
+    smallest = min(sized, key=lambda card: card["size"]) if sized else list(cards.values())[-1]
     name, gains = smallest["precision"], []
     if largest["size"] and smallest["size"]:
         gains.append(f"takes {percent(smallest['size'] / largest['size'], 0)} of fp32’s space")
@@ -284,31 +305,31 @@ def _source(wav: str, recording: Json | None, folder: Path) -> str:
     return address
 
 
-def _plots(artifacts: Artifacts) -> dict[str, str]:
+def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
     plots = {"rules": figures.rules("rules", artifacts.rule_graph)}
-    if folders := _folders(artifacts.manifest):
+    if folders := _folders(artifacts):
         checkpoint = _checkpoint(artifacts.manifest)
-        rows = [("checkpoint", "pytorch", {"checkpoint": checkpoint["size"]})]
+        rows = [("checkpoint", colors["pytorch"], {"checkpoint": checkpoint["size"]})]
         for precision in artifacts.verification:
             parts = dict.fromkeys(PARTS, 0)
             for file in folders.get(precision, []):
                 if file["part"] in parts:
                     parts[file["part"]] += file["size"]
-            rows.append((precision, precision, parts))
+            rows.append((precision, colors[precision], parts))
         plots["sizes"] = figures.sizes("sizes", rows)
-    floats = {p: v for p, v in artifacts.verification.items() if p != "int8"}
-    rows = [
-        (precision, part, found["parts"][part]["max_error"], found["tolerance"])
-        for precision, found in floats.items()
+    errors = [
+        (name, colors[name], part, found["parts"][part]["max_error"], found["tolerance"])
+        for name, found in _against_pytorch(artifacts).items()
         for part in PARTS
     ]
-    if rows:
-        plots["parity"] = figures.parity("parity", rows)
+    if errors:
+        plots["parity"] = figures.parity("parity", errors)
     if systems := _systems(artifacts):
         for kind, title in (("wer", "word error rate, %"), ("ser", "sentence error rate, %")):
             bars = [
-                Bar(x["system"], *(x[kind][key] for key in ("rate", "low", "high")))
+                Bar(name, colors[name], *(x[kind][key] for key in ("rate", "low", "high")))
                 for x in systems
+                for name in (x["system"],)
             ]
             plots[kind] = figures.intervals(kind, bars, title, factor=100)
     if artifacts.speed:
@@ -319,15 +340,18 @@ def _plots(artifacts: Artifacts) -> dict[str, str]:
             ("peak_memory_mb", "peak memory, MB", 0),
         ):
             bars = [
-                Bar(p, *(measured[p][key][k] for k in ("median", "min", "max")))
+                Bar(p, colors[p], *(measured[p][key][k] for k in ("median", "min", "max")))
                 for p in artifacts.verification
                 # Where nothing was heard, there is no latency.
                 if p in measured and measured[p][key]
             ]
             if bars:
                 plots[key] = figures.intervals(key, bars, title, digits=digits)
-    if artifacts.quantization and artifacts.quantization["layers"]:
-        plots["layers"] = figures.layer_errors("layers", artifacts.quantization["layers"])
+    for i, (precision, found) in enumerate(artifacts.quantization.items()):
+        if found["layers"]:
+            plots[f"layers of {precision}"] = figures.layer_errors(
+                f"layers-{i}", found["layers"], colors[precision]
+            )
     return plots
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,22 @@ import torch
 from torch import nn
 
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.engines.pytorch import run_encoder
 from transducer2ncnn.families.modules import Transducer
+from transducer2ncnn.formats.layers import BY_MODULE
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
-from transducer2ncnn.verification.parity import WEIGHTED, Arrays
+from transducer2ncnn.speech.synthetic import bursts
+from transducer2ncnn.verification import digests, proof
+from transducer2ncnn.verification.parity import Arrays
 
 #: Pairs of inputs that the decoder and the joiner are compared on.
 NUM_SAMPLES = 50
 
 
 def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
-    """PyTorch's inputs, blobs and outputs for every case, on speech-like features.
+    """PyTorch's inputs, blobs and outputs for every case, on speech-like features; and digests of
+    its weights.
 
     Args:
         lengths: numbers of frames of the single runs.
@@ -67,15 +72,41 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
         arrays[f"joiner/sample {i}/in1"] = decoder_out.numpy()[0, 0]
         arrays |= {f"joiner/sample {i}/{key}": a for key, a in probes.arrays.items()}
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
+
+    for part in PARTS:
+        expected = digests.make(getattr(model, part), _run_once(model, part))
+        arrays |= proof.to_arrays(part, expected)
     return arrays
+
+
+def _run_once(model: Transducer, part: str) -> Callable[[int], None]:
+    """Runs one part on one segment; nothing of what goes in is the same for any two numbers."""
+    architecture = model.architecture
+    sizes = architecture.sizes
+
+    def run(number: int) -> None:
+        rng = np.random.default_rng(number)
+
+        def normal(*shape: int) -> np.ndarray:
+            return rng.standard_normal(shape, dtype=np.float32)
+
+        if part == "encoder":
+            states = [normal(*state.shape) for state in architecture.initial_states()]
+            features = normal(architecture.segment, sizes.feature_dim)
+            run_encoder(model, architecture.encoder_inputs(features, states))
+        elif part == "decoder":
+            first = number * sizes.context_size
+            model.decoder(torch.arange(first, first + sizes.context_size)[None])
+        else:
+            embeddings = (normal(dim) for dim in (sizes.encoder_dim, sizes.decoder_dim))
+            model.joiner(*(torch.from_numpy(x) for x in embeddings))
+
+    return run
 
 
 def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) -> np.ndarray:
     """(frames, feature_dim) features of bursts of coloured noise between near-silences."""
-    n = frames * SAMPLE_RATE // 100
-    noise = np.cumsum(rng.standard_normal(n)) % 1.0 - 0.5 + 0.3 * rng.standard_normal(n)
-    level = np.repeat(rng.uniform(-70, -6, n // 3200 + 1), 3200)[:n]  # in dB, anew every 0.2 s
-    return fbank((noise * 10 ** (level / 20)).astype(np.float32), feature_dim)[:frames]
+    return fbank(bursts(rng, frames * SAMPLE_RATE // 100), feature_dim)[:frames]
 
 
 def save(path: str | Path, arrays: Arrays) -> None:
@@ -92,7 +123,7 @@ class _Probes:
         self._handles = [
             layer.register_forward_hook(self._hook(name))
             for name, layer in module.named_modules()
-            if type(layer).__name__ in WEIGHTED
+            if type(layer).__name__ in BY_MODULE
         ]
 
     def __enter__(self) -> _Probes:
@@ -102,8 +133,8 @@ class _Probes:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str):
-        def hook(layer: nn.Module, inputs: tuple, output: Any) -> None:
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], Any], None]:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
             key = f"probe/{self._num_layers}/{type(layer).__name__}/{name}"
             self._num_layers += 1
             if inputs[0].is_floating_point():  # token ids are the graph's input, unchanged

@@ -13,7 +13,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -21,14 +20,19 @@ from pydantic import (
 )
 
 from transducer2ncnn.base.errors import UserError, shown
-from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.paths import NAME, is_file, is_folder, is_inside
 from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
-
-#: A model's name is a folder's name below results/, and cannot lead out of there.
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from transducer2ncnn.workflow.precisions import (
+    Fp16,
+    Fp32,
+    Precisions,
+    Quantized,
+)
+from transducer2ncnn.workflow.section import Section
 
 #: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
 #: rule's command is.
@@ -57,7 +61,7 @@ def _existing_file(path: str) -> str:
 
 
 def _model_name(name: str) -> str:
-    if not MODEL_NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-', the first "
             "a letter or a digit"
@@ -137,14 +141,9 @@ RemotePaths = Annotated[
 Manifest = Annotated[str, AfterValidator(_manifest)]
 Files = Annotated[list[str], BeforeValidator(_matching_files)]
 FamilyName = Annotated[str, AfterValidator(_family)]
-PrecisionName = Literal["fp16", "fp32", "int8"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Model(_Strict):
+class _Model(Section):
     """What every model to export has, wherever it comes from."""
 
     family: FamilyName = Field("lstm", description="its architecture")
@@ -153,7 +152,7 @@ class _Model(_Strict):
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
         "stops if it does not. They are read off the checkpoint anyway",
     )
-    precisions: list[PrecisionName] = Field(
+    precisions: list[str] = Field(
         [],
         description="what to export it in; all of `precisions` below if left out, int8 only if "
         "there are `calibration_wavs`",
@@ -261,58 +260,19 @@ Model = Annotated[
 ]
 
 
-class Float(_Strict):
-    """Weights stored as floating point."""
+class Calibration(Section):
+    """How calibrated precisions observe their recordings."""
 
-    tolerance: float = Field(
-        gt=0, description="the largest error, against PyTorch, that passes verification"
-    )
-
-
-class Int8(_Strict):
-    """Weights stored as int8, by calibration."""
-
-    encoder: PrecisionName = Field("int8", description="what the encoder is delivered in")
-    decoder: PrecisionName = Field(
-        "fp16", description="what the decoder is delivered in; int8 is its embedding alone"
-    )
-    joiner: PrecisionName = Field("int8", description="what the joiner is delivered in")
-    lstm: bool = Field(True, description="whether the LSTM layers are quantized as well")
-    keep: dict[Literal["encoder", "decoder", "joiner"], list[str]] = Field(
-        {},
-        description="layers not to quantize, by part: their names in its `.param` file",
-    )
-    rest: Literal["fp16", "fp32"] = Field(
-        "fp16", description="what is not quantized in a quantized part is stored as"
-    )
-    min_agreement: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="the share of frames in which the best token must be fp32's, for the "
-        "verification to pass",
-    )
     shards: int = Field(
-        2, ge=1, description="jobs that the calibration is spread over; the result is the same"
+        2, ge=1, description="jobs that the observing is spread over; the result is the same"
     )
 
-    def parts(self) -> dict[str, str]:
-        return {"encoder": self.encoder, "decoder": self.decoder, "joiner": self.joiner}
 
-
-class Precisions(_Strict):
-    """What to store weights as; a key that is not there is not exported."""
-
-    fp32: Float | None = None
-    fp16: Float | None = None
-    int8: Int8 | None = None
-
-
-class Verification(_Strict):
+class Verification(Section):
     """What every exported model is compared with PyTorch on."""
 
     lengths: list[Annotated[int, Field(ge=9)]] = Field(
-        [9, 10, 39, 403],
+        [9, 10, 12, 39, 403],
         min_length=1,
         description="numbers of frames (10 ms each) that the encoder is run on at once",
     )
@@ -321,13 +281,13 @@ class Verification(_Strict):
     )
 
 
-class Transcription(_Strict):
+class Transcription(Section):
     """How the test wavs are transcribed."""
 
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
 
 
-class Evaluation(_Strict):
+class Evaluation(Section):
     """How the models that have an `evaluation` are evaluated."""
 
     decoding: Literal["greedy_search", "modified_beam_search"] = Field(
@@ -338,28 +298,44 @@ class Evaluation(_Strict):
         2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
     )
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
-    max_rise: dict[PrecisionName, Annotated[float, Field(ge=0)]] = Field(
+    max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {},
         description="by precision, how many percentage points its word error rate may be above "
         "PyTorch's for it to be delivered",
     )
 
 
-class Config(_Strict):
+class Config(Section):
     models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
-    precisions: Precisions = Precisions(fp32=Float(tolerance=1e-4), fp16=Float(tolerance=2e-2))
+    precisions: Precisions = Field({name: {} for name in SHIPPED}, validate_default=True)
+    calibration: Calibration = Calibration()
     verification: Verification = Verification()
     transcription: Transcription = Transcription()
     evaluation: Evaluation = Evaluation()
 
-    def configured_precisions(self) -> list[str]:
-        return [name for name in Precisions.model_fields if getattr(self.precisions, name)]
-
     def precisions_of(self, model: str) -> list[str]:
-        calibrated = bool(self.models[model].calibration_wavs)
-        return self.models[model].precisions or [
-            name for name in self.configured_precisions() if calibrated or name != "int8"
+        """The names of the precisions that a model is exported in.
+
+        Where it does not say, these are all that it has the recordings for: to calibrate on, and
+        to compare what is quantized with fp32 on.
+        """
+        stated = self.models[model]
+        calibrated = bool(stated.calibration_wavs)
+        compared = bool(calibrated or stated.test_wavs)
+        return stated.precisions or [
+            name
+            for name, precision in self.precisions.items()
+            if (recipe := precision.to_recipe()).is_plain
+            or (calibrated if recipe.calibrated else compared)
         ]
+
+    def calibration_shards(self) -> int:
+        """The jobs that observing is spread over, wherever the number is stated."""
+        if "shards" not in self.calibration.model_fields_set:
+            for precision in self.precisions.values():
+                if isinstance(precision, Quantized) and precision.shards:
+                    return precision.shards
+        return self.calibration.shards
 
 
 def parse(raw: dict[str, Any]) -> Config:
@@ -382,9 +358,22 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
-    configured = config.configured_precisions()
+    configured = list(config.precisions)
     if not configured:
-        yield "precisions: empty. Expected fp32, fp16 or int8 in it, or no key `precisions`."
+        yield (
+            "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
+            "`precisions`."
+        )
+    shards = {
+        f"precisions.{name}.shards": precision.shards
+        for name, precision in config.precisions.items()
+        if isinstance(precision, Quantized) and precision.shards
+    }
+    if "shards" in config.calibration.model_fields_set:
+        shards["calibration.shards"] = config.calibration.shards
+    if len({*shards.values()}) > 1:
+        found = ", ".join(f"{key} is {value}" for key, value in shards.items())
+        yield f"calibration.shards: expected one number for all; found: {found}."
     for name, model in config.models.items():
         for precision in model.precisions:
             if precision not in configured:
@@ -392,8 +381,7 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"models.{name}.precisions: {precision!r} is not configured. Expected one of "
                     f"{', '.join(configured)}, the keys of `precisions`."
                 )
-        if "int8" in model.precisions and not model.calibration_wavs:
-            yield f"models.{name}.calibration_wavs: missing. Expected recordings, for int8."
+        yield from _missing_recordings(name, model, config)
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -417,6 +405,29 @@ def _contradictions(config: Config) -> Iterator[str]:
             )
 
 
+def _missing_recordings(name: str, model: _Model, config: Config) -> Iterator[str]:
+    """What of the precisions that a model names takes recordings that it has not."""
+    recipes = {
+        precision: config.precisions[precision].to_recipe()
+        for precision in model.precisions
+        if precision in config.precisions
+    }
+    calibrated = [precision for precision, recipe in recipes.items() if recipe.calibrated]
+    quantized = [precision for precision, recipe in recipes.items() if not recipe.is_plain]
+    if model.calibration_wavs:
+        return
+    if calibrated:
+        yield (
+            f"models.{name}.calibration_wavs: missing. Expected recordings, for "
+            f"{', '.join(calibrated)}."
+        )
+    elif quantized and not model.test_wavs:
+        yield (
+            f"models.{name}.test_wavs: missing. Expected recordings that {', '.join(quantized)} "
+            "can be compared with fp32 on."
+        )
+
+
 def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
     if (model.epoch is None) == (model.iter is None):
         found = "neither" if model.epoch is None else "both"
@@ -431,10 +442,16 @@ def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
 def _explain(error: Any) -> str:
     location = [str(x) for x in error["loc"] if x != "[key]"]
     level = _level(location)
-    if location[:1] == ["models"]:
-        del location[2:3]  # the kind of source, which is no key
+    if location[:1] in (["models"], ["precisions"]):
+        del location[2:3]  # the kind of source or recipe, which is no key
     key = ".".join(location)
     kind, value = error["type"], error["input"]
+    if kind == "union_tag_not_found":
+        found = "missing" if "recipe" not in value else f"found {value['recipe']!r}"
+        return (
+            f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
+            f"{', '.join(SHIPPED)}."
+        )
     if kind == "extra_forbidden":
         known = list(level.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
@@ -456,12 +473,10 @@ def _level(location: list[str]) -> type[BaseModel]:
     match location:
         case ["models", _, source, _, *_]:
             return SOURCES[source]
-        case ["precisions", "int8", _, *_]:
-            return Int8
-        case ["precisions", _, _, *_]:
-            return Float
-        case ["precisions", _]:
-            return Precisions
+        case ["precisions", _, kind, _, *_]:
+            return {"fp32": Fp32, "fp16": Fp16}.get(kind, Quantized)
+        case ["calibration", _, *_]:
+            return Calibration
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:

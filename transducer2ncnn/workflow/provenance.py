@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base import reading
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.paths import is_file, is_inside
 
 #: The libraries that an exported model depends on.
 DISTRIBUTIONS = ("torch", "pnnx", "ncnn", "sherpa-ncnn")
@@ -75,8 +75,8 @@ def differences(folder: str | Path) -> Iterator[str]:
         raise UserError(f"{path}: is no manifest that this workflow wrote.") from None
     for file, (size, sha256) in stated.items():
         if not is_inside(file):
-            raise UserError(f"{path}: refused, for it names the file {file!r}.")
-        if not (folder / file).is_file():
+            raise UserError(f"{path}: refused, for it names the file {shown(file)!r}.")
+        if not is_file(folder / file):
             yield f"{folder / file}: is missing"
             continue
         found = fingerprint(folder / file)

@@ -28,6 +28,8 @@ class Job:
     delivers: str | None
     #: Whether what it makes is there.
     done: bool
+    #: The files that it makes, which may be there from a run before.
+    makes: frozenset[str] = frozenset()
     #: The submission that failed with it, if one did: jobs of a group are submitted together, and
     #: fail together.
     failed_in: object = None
@@ -46,16 +48,18 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
     finished = [model for model, of in models.items() if all(job.done for job in of)]
     few = len(models) <= DETAILED
     for model, of in models.items():
+        # What this run did not ask for may be older than what it is about.
+        made = {Path(file) for job in of if job.done for file in job.makes}
         if few:
             for folder in _delivered(of):
                 yield ""
                 yield f"{folder}/    ready for sherpa-ncnn"
                 # Else it is in a storage.
                 if Path(folder).is_dir():
-                    yield from _details(Path(folder))
+                    yield from _details(Path(folder), made)
             if model in finished:
-                yield from _evaluation(results / model / "evaluation")
-                yield from _report(results / model / "report.html")
+                yield from _evaluation(results / model / "evaluation", made)
+                yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
     if few and len(finished) == len(models):
@@ -67,8 +71,8 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
             yield from _unfinished(model, of)
 
 
-def _report(path: Path) -> Iterator[str]:
-    if path.is_file():
+def _report(path: Path, made: set[Path]) -> Iterator[str]:
+    if path in made:
         yield ""
         yield f"{path}    all of it as a page, for a browser"
 
@@ -125,7 +129,7 @@ def _error(printed: list[str]) -> str:
     return next(said, "").removeprefix("error: ")
 
 
-def _details(folder: Path) -> Iterator[str]:
+def _details(folder: Path, made: set[Path]) -> Iterator[str]:
     """A delivered folder's files with sizes and verification, and its transcripts."""
     model = folder.parent.parent
     verification = reading.read_json(model / "verification" / f"{folder.name}.json")
@@ -133,7 +137,7 @@ def _details(folder: Path) -> Iterator[str]:
     for file in sorted(folder.iterdir()):
         figure = _figure(file.name, verification)
         yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
-    yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv")
+    yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv", made)
 
 
 def _size(file: Path) -> str:
@@ -152,8 +156,8 @@ def _figure(name: str, verification: dict[str, Any]) -> str:
     return ""
 
 
-def _transcripts(path: Path) -> Iterator[str]:
-    if not path.is_file():
+def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
+    if path not in made:
         return
     with open(path, encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -169,9 +173,9 @@ def _transcripts(path: Path) -> Iterator[str]:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
 
 
-def _evaluation(folder: Path) -> Iterator[str]:
-    path = folder / "table.tsv"
-    if not path.is_file():
+def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
+    path, pairs = folder / "table.tsv", folder / "comparison.json"
+    if path not in made:
         return
     table = comparison.read(path)
     score = reading.read_json(folder / f"{table[-1]['system']}.json")
@@ -185,4 +189,5 @@ def _evaluation(folder: Path) -> Iterator[str]:
     for system, *figures in rows:
         cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
         yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
-    yield f"  {comparison.verdict(reading.read_json(folder / 'comparison.json'))}"
+    if pairs in made:
+        yield f"  {comparison.verdict(reading.read_json(pairs))}"

@@ -1,4 +1,7 @@
-# fp32 to int8: calibration on recordings, scale tables, quantization, and what it cost.
+# fp32 to quantized precisions: calibration on recordings, scale tables, and what it cost. What is
+# observed of a model is the same for all of its precisions.
+
+from transducer2ncnn.base.files import write_text
 
 
 # No command, whose length the system limits: the recordings may be many.
@@ -84,22 +87,42 @@ rule observe:
         " 2>&1 | tee {log:q}"
 
 
-observed_shards = expand(
-    "results/{{model}}/calibration/{shard}-of-{shards}.npz",
-    shard=range(1, CONFIG.precisions.int8.shards + 1),
-    shards=CONFIG.precisions.int8.shards,
-)
+@told
+def recipe(wildcards):
+    """How a part is quantized, by the precision's recipe."""
+    precision, part = wildcards.precision, wildcards.part
+    how = RECIPES[precision].quantized_parts.get(part)
+    if how is None:
+        raise UserError(
+            f"precisions.{precision}: its {part} is not quantized. It is what is in "
+            f"results/{wildcards.model}/ncnn/{parts_of(precision)[part]}."
+        )
+    return how
+
+
+def observed(wildcards):
+    """What was observed of the calibration recordings, in all shards."""
+    calibration_wavs(wildcards)  # or else an error that says that there are none
+    shards = CONFIG.calibration_shards()
+    return expand(
+        "results/{model}/calibration/{shard}-of-{shards}.npz",
+        model=wildcards.model,
+        shard=range(1, shards + 1),
+        shards=shards,
+    )
 
 
 rule make_scale_table:
     input:
-        network=plain("{part}", "fp32"),
-        # The decoder's embedding needs no calibration.
-        observed=lambda wildcards: ([] if wildcards.part == "decoder" else observed_shards),
+        network=stored("{part}", "fp32"),
+        # An embedding, such as the decoder's, needs no calibration.
+        observed=lambda wildcards: observed(wildcards) if recipe(wildcards).calibrated else [],
     output:
-        "results/{model}/ncnn/int8/{part}-scale-table.txt",
+        scale_table("{part}"),
     log:
-        "logs/{model}/make_scale_table-{part}.log",
+        "logs/{model}/make_scale_table-{precision}-{part}.log",
+    wildcard_constraints:
+        precision=one_of(QUANTIZED),
     group:
         "quantize"
     conda:
@@ -109,30 +132,33 @@ rule make_scale_table:
         mem_mb=memory(400, per_mb=1),
         runtime=minutes(5, per_gb=20),
     params:
-        lstm=lambda wildcards: "--lstm" if CONFIG.precisions.int8.lstm else "",
-        keep=lambda wildcards: shlex.join(CONFIG.precisions.int8.keep.get(wildcards.part, [])),
+        recipe=lambda wildcards: recipe(wildcards).for_table().to_json(),
         code=code("make_scale_table"),
     message:
-        "{wildcards.model}: choosing the {wildcards.part}'s scales"
+        "{wildcards.model}: choosing the {wildcards.part}'s scales for {wildcards.precision}"
     shell:
         "python -m workflow_scripts.make_scale_table"
+        " --precision {wildcards.precision}"
         " --part {wildcards.part}"
         " --network {input.network:q}"
+        " --recipe {params.recipe:q}"
         " --observed {input.observed:q}"
-        " {params.lstm}"
-        " --keep {params.keep}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
 
 rule quantize:
     input:
-        network=plain("{part}", "fp32"),
-        table="results/{model}/ncnn/int8/{part}-scale-table.txt",
+        network=stored("{part}", "fp32"),
+        table=lambda wildcards: (
+            scale_table("{part}").format(**wildcards) if recipe(wildcards).has_table else []
+        ),
     output:
-        plain("{part}", "int8"),
+        stored("{part}", "{precision}"),
     log:
-        "logs/{model}/quantize-{part}.log",
+        "logs/{model}/quantize-{precision}-{part}.log",
+    wildcard_constraints:
+        precision=one_of(QUANTIZED),
     group:
         "quantize"
     conda:
@@ -142,39 +168,40 @@ rule quantize:
         mem_mb=memory(300, per_mb=1),
         runtime=minutes(5, per_gb=20),
     params:
-        rest=lambda wildcards: CONFIG.precisions.int8.rest,
+        recipe=lambda wildcards: recipe(wildcards).for_layers().to_json(),
+        table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
         code=code("quantize"),
     message:
-        "{wildcards.model}: quantizing the {wildcards.part}"
+        "{wildcards.model}: quantizing the {wildcards.part} for {wildcards.precision}"
     shell:
         "python -m workflow_scripts.quantize"
+        " --precision {wildcards.precision}"
+        " --part {wildcards.part}"
         " --network {input.network:q}"
-        " --table {input.table:q}"
-        " --rest {params.rest}"
+        " {params.table}"
+        " --recipe {params.recipe:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
 
-# What the int8 folder is made of, which is for the configuration to say.
-int8_parts = {part: plain(part, stored) for part, stored in parts_of("int8").items()}
-
-
 rule verify_int8:
     input:
-        **int8_parts,
-        **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
+        **{part: network(part) for part in PARTS},
+        **{f"fp32_{part}": stored(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
         wavs=compared_wavs,
     output:
         report(
-            "results/{model}/verification/int8.json",
+            "results/{model}/verification/{precision}.json",
             caption="../report/verification-int8.rst",
             category="Parity",
-            labels={"model": "{model}", "precision": "int8", "against": "fp32"},
+            labels={"model": "{model}", "precision": "{precision}", "against": "fp32"},
         ),
     log:
-        "logs/{model}/verify-int8.log",
+        "logs/{model}/verify-{precision}.log",
+    wildcard_constraints:
+        precision=one_of(QUANTIZED),
     conda:
         "../envs/export.yaml"
     threads: 1
@@ -182,12 +209,13 @@ rule verify_int8:
         mem_mb=memory(600, per_mb=2, audio_mb=compared_mb),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
-        min_agreement=CONFIG.precisions.int8.min_agreement,
+        min_agreement=lambda wildcards: PRECISIONS[wildcards.precision].min_agreement,
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
-        "{wildcards.model}: comparing int8 with fp32"
+        "{wildcards.model}: comparing {wildcards.precision} with fp32"
     shell:
         "python -m workflow_scripts.verify_int8"
+        " --precision {wildcards.precision}"
         " --encoder {input.encoder:q}"
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
@@ -201,31 +229,40 @@ rule verify_int8:
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
 
-# The parts that are quantized, which is for the configuration to say.
-quantized_parts = [part for part, stored in parts_of("int8").items() if stored == "int8"]
+def quantized_files(wildcards, part):
+    """The quantized files of a part, with its table if it has one."""
+    how = RECIPES[wildcards.precision].quantized_parts.get(part)
+    if how is None:
+        return []
+    files = stored(part, wildcards.precision)
+    if how.has_table:
+        files.append(scale_table(part, wildcards.precision))
+    return expand(files, model=wildcards.model)
 
 
 rule measure_layers:
     input:
-        **{
-            part: [*plain(part, "int8"), f"results/{{model}}/ncnn/int8/{part}-scale-table.txt"]
-            for part in quantized_parts
-        },
-        **{f"fp32_{part}": plain(part, "fp32") for part in PARTS},
-        # As above.
-        observed=observed_shards if {"encoder", "joiner"} & {*quantized_parts} else [],
+        **{f"fp32_{part}": stored(part, "fp32") for part in PARTS},
+        encoder=lambda wildcards: quantized_files(wildcards, "encoder"),
+        decoder=lambda wildcards: quantized_files(wildcards, "decoder"),
+        joiner=lambda wildcards: quantized_files(wildcards, "joiner"),
+        observed=lambda wildcards: (
+            observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
+        ),
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
         wavs=compared_wavs,
     output:
         report(
-            "results/{model}/quantization.json",
+            "results/{model}/quantization/{precision}.json",
             caption="../report/quantization.rst",
             category="Quantization",
-            labels={"model": "{model}", "precision": "int8"},
+            labels={"model": "{model}", "precision": "{precision}"},
         ),
     log:
-        "logs/{model}/measure_layers.log",
+        "logs/{model}/measure_layers-{precision}.log",
+    wildcard_constraints:
+        precision=one_of(QUANTIZED),
     conda:
         "../envs/export.yaml"
     threads: 1
@@ -234,11 +271,11 @@ rule measure_layers:
         runtime=minutes(5, per_gb=20, per_minute=20, audio_mb=compared_mb),
     params:
         parts=lambda wildcards, input: " ".join(
-            f"--{part} {shlex.join(input[part])}" for part in quantized_parts
+            f"--{part} {shlex.join(input[part])}" for part in PARTS if input[part]
         ),
         code=code("measure_layers", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
-        "{wildcards.model}: measuring what int8 does to each layer"
+        "{wildcards.model}: measuring what {wildcards.precision} does to each layer"
     shell:
         "python -m workflow_scripts.measure_layers"
         " --fp32-encoder {input.fp32_encoder:q}"
@@ -251,38 +288,3 @@ rule measure_layers:
         " --wavs {input.wavs:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
-
-
-use rule deliver as deliver_int8 with:
-    input:
-        **int8_parts,
-        verification="results/{model}/verification/int8.json",
-        evaluation=gate,
-        description="results/{model}/model.json",
-        tokens="results/{model}/tokens.txt",
-    output:
-        [sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
-        tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
-    log:
-        "logs/{model}/deliver-int8.log",
-
-
-use rule transcribe as transcribe_int8 with:
-    input:
-        **int8_parts,
-        sherpa=[sherpa(part, stored, "int8") for part, stored in parts_of("int8").items()],
-        tokens="results/{model}/sherpa-ncnn/int8/tokens.txt",
-        description="results/{model}/model.json",
-        wavs=test_wavs,
-        references=transcripts,
-    output:
-        report(
-            "results/{model}/transcripts/int8.tsv",
-            caption="../report/transcripts.rst",
-            category="Transcripts",
-            labels={"model": "{model}", "precision": "int8"},
-        ),
-    log:
-        "logs/{model}/transcribe-int8.log",
-    message:
-        "{wildcards.model}: transcribing with int8"

@@ -1,0 +1,89 @@
+# The validated configuration, and what it takes to run the project's code from the rules.
+
+import functools
+import json
+import math
+import re
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+#: The project's folder, also where the workflow is a module of another one.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+sys.path.insert(0, str(ROOT))
+
+from snakemake.exceptions import WorkflowError
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.workflow import config as configuration
+from transducer2ncnn.workflow.environment import set_up_scripts
+from transducer2ncnn.workflow.precisions import PLAIN, Fp32
+
+set_up_scripts(ROOT)
+
+if not config:
+    raise WorkflowError(
+        f"there is no configuration: no config.yaml in {Path.cwd()}, and no --configfile. Expected "
+        "`models`, the models to export, in one of them."
+    )
+
+try:
+    CONFIG = configuration.parse(config)
+    for stating in CONFIG.models.values():
+        # What is elsewhere is checked when it has arrived.
+        if stating.sizes and stating.source != "huggingface" and stating.here():
+            # Seldom, so that other runs need not wait for torch.
+            from transducer2ncnn.families.model import check_stated
+
+            check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
+except UserError as e:
+    raise WorkflowError(str(e)) from None
+
+#: The precisions by name. What is quantized is compared with fp32, whether or not that is wanted.
+PRECISIONS = {"fp32": Fp32()} | CONFIG.precisions
+#: How each is stored.
+RECIPES = {name: precision.to_recipe() for name, precision in PRECISIONS.items()}
+#: Those that are compared with fp32, and not with PyTorch.
+QUANTIZED = [name for name, how in RECIPES.items() if not how.is_plain]
+
+
+def one_of(names):
+    """A wildcard's constraint: one of some names."""
+    return "|".join(map(re.escape, names)) or "(?!)"  # which matches nothing
+
+
+def only(predicate):
+    """A constraint for a rule that makes sense for some models only."""
+    return one_of(name for name in CONFIG.models if predicate(name))
+
+
+wildcard_constraints:
+    model=one_of(CONFIG.models),
+    part=one_of(PARTS),
+    precision=one_of(PRECISIONS),
+
+
+def model_of(wildcards):
+    return CONFIG.models[wildcards.model]
+
+
+def told(function):
+    """Let an input function's UserError end the run with its message, and no traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        try:
+            return function(*args)
+        except UserError as e:
+            sys.exit(f"error: {e}")
+
+    return wrapper
+
+
+def all_cores(wildcards):
+    try:
+        return workflow.cores
+    except WorkflowError:  # a cluster's jobs may be limited by number instead
+        return CONFIG.transcription.threads

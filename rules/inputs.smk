@@ -1,0 +1,148 @@
+# What a model is made of: its files on this machine, in a storage or on the Hub.
+
+import math
+import urllib.parse
+
+from transducer2ncnn.speech import manifests
+
+
+@functools.cache
+@told
+def snapshot(name):
+    """What there is on the Hub of a model, found out once and only if something depends on it."""
+    from transducer2ncnn.source import hub
+
+    model = CONFIG.models[name]
+    revision = urllib.parse.quote(f"{model.repo_id}@{model.revision}", safe="")
+    record = Path(".snakemake", "hub", f"{revision}.json")
+    # A job goes by what the run that it is part of found: all see the same commit, and only the
+    # run itself needs the network.
+    found = None if workflow.is_main_process else hub.recorded(record)
+    return found or hub.resolve(model.repo_id, model.revision, record)
+
+
+@told
+def on_hub(name, key):
+    """The files on the Hub that a key of a model names."""
+    named, where = getattr(CONFIG.models[name], key), f"models.{name}.{key}"
+    if isinstance(named, str):
+        return [snapshot(name).file(named, where)]
+    return snapshot(name).matching(named or [], where)
+
+
+@functools.cache
+def placed(path):
+    """A path of the configuration: in a storage if it is an address there, or else on this
+    machine, wherever results go."""
+    return storage(path) if configuration.is_address(path) else local(path)
+
+
+def files_of(name, key):
+    """The files that a key of a model names; of those on the Hub, what they are here."""
+    model = CONFIG.models[name]
+    if model.source == "huggingface" and key in model.REMOTE:
+        return [f"results/{name}/hub/{file.path}" for file in on_hub(name, key)]
+    named = getattr(model, key) or []
+    return [placed(path) for path in ([named] if isinstance(named, str) else named)]
+
+
+def checkpoints_of(name):
+    """The checkpoints that a model is made of."""
+    model = CONFIG.models[name]
+    if model.source == "exp_dir":
+        return [placed(path) for path in model.checkpoints()]
+    return files_of(name, "checkpoint")
+
+
+def averages(name):
+    model = CONFIG.models[name]
+    return model.source == "exp_dir" and model.choice().averages
+
+
+def checkpoint(wildcards):
+    """The one checkpoint that a model is read from."""
+    if averages(wildcards.model):
+        return f"results/{wildcards.model}/averaged.pt"
+    return checkpoints_of(wildcards.model)[0]
+
+
+def checkpoint_mb(wildcards):
+    """Its size; of an average, that of what it is made of, which is larger."""
+    name = wildcards.model
+    if CONFIG.models[name].source == "huggingface":
+        return on_hub(name, "checkpoint")[0].size / 1e6
+    return max(size_of(path) for path in checkpoints_of(name)) / 1e6
+
+
+@functools.cache
+def size_of(path):
+    """Bytes of a file that the configuration names."""
+    in_storage = path.flags.get("storage_object")
+    return in_storage.size() if in_storage else Path(path).stat().st_size
+
+
+def whereabouts(path):
+    """Where a file is for a person: here, or at its address in a storage."""
+    in_storage = getattr(path, "flags", {}).get("storage_object")
+    return in_storage.query if in_storage else str(path)
+
+
+def vocabulary(wildcards):
+    """What the vocabulary is read from: tokens, bpe_model or both."""
+    found = {key: files_of(wildcards.model, key) for key in ("tokens", "bpe_model")}
+    return {key: files[0] for key, files in found.items() if files}
+
+
+def test_wavs(wildcards):
+    return files_of(wildcards.model, "test_wavs")
+
+
+def transcripts(wildcards):
+    return files_of(wildcards.model, "transcripts")
+
+
+@told
+def calibration_wavs(wildcards):
+    found = files_of(wildcards.model, "calibration_wavs")
+    if not found:
+        raise UserError(
+            f"models.{wildcards.model}.calibration_wavs: missing. Expected recordings that "
+            "precisions such as int8 are calibrated on."
+        )
+    return found
+
+
+#: Recordings that a quantized precision is compared with fp32 on, at most; all are in memory at
+#: once.
+COMPARED = 100
+
+
+@told
+def compared_wavs(wildcards):
+    """The test wavs, or else those of the calibration; of many, some from the whole length."""
+    wavs = test_wavs(wildcards) or files_of(wildcards.model, "calibration_wavs")
+    if not wavs:
+        raise UserError(
+            f"models.{wildcards.model}.test_wavs: missing. Expected recordings that "
+            f"{wildcards.precision} can be compared with fp32 on, here or in `calibration_wavs`."
+        )
+    return wavs[:: math.ceil(len(wavs) / COMPARED)]
+
+
+def evaluation_files(name):
+    """The manifest that a model is evaluated on, with the recordings that it names."""
+    manifest = CONFIG.models[name].evaluation
+    return [placed(path) for path in manifests.files(manifest)] if manifest else []
+
+
+def source_of(name):
+    """Where a model comes from, for its manifest."""
+    model = CONFIG.models[name]
+    source = {"kind": model.source}
+    if model.source == "huggingface":
+        source |= {"repo_id": model.repo_id, "revision": model.revision}
+        source["commit"] = snapshot(name).commit
+    if model.source == "exp_dir":
+        keys = {"exp_dir", "epoch", "iter", "avg", "use_averaged_model"}
+        source["chosen"] = model.model_dump(include=keys, exclude_none=True)
+    return source

@@ -1,0 +1,80 @@
+# Names of files: which ncnn files a precision consists of, and where they are.
+
+from transducer2ncnn.base.layout import file_name
+
+
+def pair(folder, part, precision):
+    """The param and the bin of a part."""
+    return [f"{folder}/{file_name(part, precision, kind)}" for kind in ("param", "bin")]
+
+
+def stored(part, precision):
+    """The ncnn files of a part: plain ones of fp32 or fp16, or a precision's quantized ones."""
+    return pair(f"results/{{model}}/ncnn/{precision}", part, precision)
+
+
+def scale_table(part, precision="{precision}"):
+    return f"results/{{model}}/ncnn/{precision}/{part}-scale-table.txt"
+
+
+def parts_of(precision):
+    """Whose ncnn files each part of a precision is: plain ones, or its own."""
+    return {part: RECIPES[precision].plain.get(part, precision) for part in PARTS}
+
+
+def networks_of(precision):
+    """The ncnn files of a precision: encoder, decoder and joiner."""
+    return [f for part, whose in parts_of(precision).items() for f in stored(part, whose)]
+
+
+def delivered(precision):
+    """The files of a folder for sherpa-ncnn; the last is tokens.txt."""
+    return delivered_like(precision, precision)
+
+
+def delivered_like(precision, name):
+    """The same of the folder ``name``, whose files are called as a precision's are."""
+    folder = f"results/{{model}}/sherpa-ncnn/{name}"
+    files = [f for part, whose in parts_of(precision).items() for f in pair(folder, part, whose)]
+    return [*files, f"{folder}/tokens.txt"]
+
+
+def network(part):
+    """An input function: the ncnn files of a part, in the precision that the wildcard names."""
+    return lambda wildcards: expand(
+        stored(part, parts_of(wildcards.precision)[part]), model=wildcards.model
+    )
+
+
+def decoded(system):
+    """What a system recognised, in all shards."""
+    return expand(
+        "results/{{model}}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        system=system,
+        shard=range(1, CONFIG.evaluation.shards + 1),
+        shards=CONFIG.evaluation.shards,
+    )
+
+
+def by_precision(wildcards, files_of_one):
+    """Files of each precision of a model: named inputs, for ``given_by_precision``."""
+    return {
+        # A user's name by itself could be that of another input.
+        f"of_{precision}": expand(files_of_one(precision), model=wildcards.model)
+        for precision in CONFIG.precisions_of(wildcards.model)
+    }
+
+
+def given_by_precision(option):
+    """A rule's parameter: these files as a script is given them, each with the precision's name."""
+    return lambda wildcards, input: " ".join(
+        f"{option} {precision} {shlex.join(input[f'of_{precision}'])}"
+        for precision in CONFIG.precisions_of(wildcards.model)
+    )
+
+
+def of_every_precision(path):
+    """A path with {precision} in it, for each precision of a model."""
+    return lambda wildcards: expand(
+        path, precision=CONFIG.precisions_of(wildcards.model), model=wildcards.model
+    )

@@ -1,0 +1,195 @@
+"""What each layer of a model is stored as: data that the configuration is turned into.
+
+A ``Recipe`` has a ``Part`` for each network that is quantized: formats (``layer_formats``) by
+selector, and what every other layer is stored as. A network can instead be taken from the plain
+fp32 or fp16 files as it is.
+
+A selector is, from what counts most to what counts least,
+
+- a layer's name in the param file, such as ``linear_8``;
+- a layer's type and its number among those of the type, from 1 on, such as ``Convolution#1``;
+- a pattern of names, such as ``linear_*``; of several that fit, the last one counts;
+- a layer's type, such as ``InnerProduct``.
+
+A format is added in ``layer_formats``, a recipe that ships in ``SHIPPED``; nothing else has to know
+of them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.formats.layers import WEIGHTED
+from transducer2ncnn.quantization.layer_formats import Int8Table
+from transducer2ncnn.quantization.quantize import CALIBRATED
+
+FloatName = Literal["fp16", "fp32"]
+
+#: A type, and a number among the layers of it.
+_NUMBERED = re.compile(r"(\w+)#[1-9]\d*")
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a scale table is chosen.
+
+    Attributes:
+        thresholds: how the threshold of an input is chosen: the one that loses least by
+            Kullback-Leibler divergence, as ncnn's tool does, or a percentile.
+        percentile: the share of values, in per cent, that such a threshold is not exceeded by.
+        spare_headroom: whether a 3×3 convolution that has too few channels for ncnn to run it as
+            Winograd, such as the first, uses all of int8.
+    """
+
+    thresholds: Literal["kl", "percentile"] = "kl"
+    percentile: float = 99.9
+    spare_headroom: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """How the layers of one network are stored.
+
+    Attributes:
+        layers: names of formats by selector.
+        keep: names of layers that are stored as ``rest`` whatever selects them.
+        rest: what every other layer is stored as, and what int8 leaves of a layer.
+        table: how the scales of layers in int8-table are chosen.
+    """
+
+    layers: Mapping[str, str]
+    keep: tuple[str, ...] = ()
+    rest: FloatName = "fp16"
+    table: Table = Table()
+
+    @property
+    def has_table(self) -> bool:
+        """Whether a layer may be stored by a scale table."""
+        return Int8Table.NAME in self.layers.values()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether such a layer's input may need a scale, which takes recordings to calibrate on."""
+        return any(
+            format_ == Int8Table.NAME and (type_of(selector) or CALIBRATED[0]) in CALIBRATED
+            for selector, format_ in self.layers.items()
+        )
+
+    def for_table(self) -> Part:
+        """The same as far as a scale table depends on it."""
+        tabled = {s: x if x == Int8Table.NAME else "fp32" for s, x in self.layers.items()}
+        return replace(self, layers=tabled, rest="fp16")
+
+    def for_layers(self) -> Part:
+        """The same as far as the quantized files depend on it, once there is a table."""
+        return replace(self, table=Table())
+
+    def assign(self, layers: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The format of each layer that is not stored as the rest, by its name.
+
+        Args:
+            layers: name and type of each of the network's layers, in order.
+
+        Raises:
+            UserError: a selector, or a name to keep, fits no layer with weights.
+        """
+        types = {name: type_ for name, type_ in layers if type_ in WEIGHTED}
+        if missing := [name for name in self.keep if name not in types]:
+            raise UserError(f"keep: no layer with weights is called {', '.join(missing)}.")
+        counts: dict[str, int] = {}
+        assigned: dict[str, str] = {}
+        used = {selector for selector in self.layers if selector in WEIGHTED}
+        for name, type_ in types.items():
+            counts[type_] = counts.get(type_, 0) + 1
+            # From what counts least to what counts most.
+            patterns = [s for s in self.layers if _is_pattern(s) and fnmatch.fnmatchcase(name, s)]
+            fitting = [type_, *patterns, f"{type_}#{counts[type_]}", name]
+            fitting = [selector for selector in fitting if selector in self.layers]
+            used.update(fitting)
+            if fitting and name not in self.keep:
+                assigned[name] = self.layers[fitting[-1]]
+        if unused := [selector for selector in self.layers if selector not in used]:
+            raise UserError(
+                f"{', '.join(unused)}: no layer with weights is called so. Expected a name or a "
+                "pattern of names, of the second column of the file, or a type, of the first, "
+                "which may have a number: Convolution#1."
+            )
+        return assigned
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Part:
+        raw = json.loads(text)
+        return Part(raw["layers"], tuple(raw["keep"]), raw["rest"], Table(**raw["table"]))
+
+
+def type_of(selector: str) -> str | None:
+    """The type of the layers that a selector fits, or None if it goes by their names."""
+    if selector in WEIGHTED:
+        return selector
+    found = _NUMBERED.fullmatch(selector)
+    return found[1] if found else None
+
+
+def _is_pattern(selector: str) -> bool:
+    return any(character in selector for character in "*?[")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a transducer is stored.
+
+    Attributes:
+        quantized: how each network is stored where it is quantized; empty for a plain precision.
+        plain: the networks that are taken from the plain files instead, and in what precision.
+    """
+
+    quantized: Mapping[str, Part] = field(default_factory=dict)
+    plain: Mapping[str, FloatName] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a plain precision, which is compared with PyTorch and not with fp32."""
+        return not self.quantized
+
+    @property
+    def quantized_parts(self) -> dict[str, Part]:
+        return {name: self.quantized[name] for name in PARTS if name not in self.plain}
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it takes recordings to calibrate on."""
+        return any(part.calibrated for part in self.quantized_parts.values())
+
+
+def _everywhere(precision: FloatName) -> Recipe:
+    return Recipe(plain=dict.fromkeys(PARTS, precision))
+
+
+#: What ncnn's tools quantize by a table.
+_BY_TABLE = dict.fromkeys(CALIBRATED, Int8Table.NAME)
+
+#: The recipes that ship, by the name that a precision starts from. The decoder's int8 is its
+#: embedding alone, a few bytes of a model, so it stays fp16 unless it is asked for.
+SHIPPED: dict[str, Recipe] = {
+    "fp32": _everywhere("fp32"),
+    "fp16": _everywhere("fp16"),
+    # icefall's published way, with the LSTM in int8 too.
+    "int8": Recipe(
+        quantized={
+            "encoder": Part(_BY_TABLE | {"LSTM": Int8Table.NAME}),
+            "decoder": Part({"Embed": Int8Table.NAME}),
+            "joiner": Part(_BY_TABLE),
+        },
+        plain={"decoder": "fp16"},
+    ),
+}

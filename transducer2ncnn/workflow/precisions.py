@@ -1,0 +1,210 @@
+"""The section ``precisions``: names that the user gives, and the recipes that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.base.paths import NAME
+from transducer2ncnn.formats.layers import WEIGHTED
+from transducer2ncnn.quantization.layer_formats import FORMATS
+from transducer2ncnn.quantization.recipes import (
+    SHIPPED,
+    FloatName,
+    Part,
+    Recipe,
+    Table,
+    type_of,
+)
+from transducer2ncnn.workflow.section import Section
+
+PartName = Literal["encoder", "decoder", "joiner"]
+
+#: Names of the plain precisions, whose files the parts of others may be taken from.
+PLAIN = tuple(name for name, recipe in SHIPPED.items() if recipe.is_plain)
+#: Names of the recipes that quantize.
+QUANTIZED = tuple(name for name in SHIPPED if name not in PLAIN)
+#: Names that stand beside the precisions' among the files of an evaluation.
+RESERVED = ("comparison", "pytorch", "speed")
+
+
+class _Plain(Section):
+    """Weights stored as floating point, compared with PyTorch."""
+
+    recipe: str
+    tolerance: float
+
+    def to_recipe(self) -> Recipe:
+        return SHIPPED[self.recipe]
+
+
+class Fp32(_Plain):
+    recipe: Literal["fp32"] = Field(
+        "fp32", description="the recipe that a name of yours stands for"
+    )
+    tolerance: float = Field(
+        1e-4, gt=0, description="the largest error, against PyTorch, that passes verification"
+    )
+
+
+class Fp16(_Plain):
+    recipe: Literal["fp16"] = Field(
+        "fp16", description="the recipe that a name of yours stands for"
+    )
+    tolerance: float = Field(2e-2, gt=0, description="the same for fp16")
+
+
+def _stored(stored: Any) -> Any:
+    """What a part is stored as: a word, or formats by selector."""
+    words = ("int8", *PLAIN)
+    if not isinstance(stored, dict):
+        if stored not in words:
+            raise ValueError(
+                f"expected {', '.join(words)}, or formats by layer; found {stored!r}. "
+                "int8 is what the recipe makes of it"
+            )
+        return stored
+    for selector, format_ in stored.items():
+        if not isinstance(selector, str):
+            raise ValueError(f"expected a layer's name, pattern or type; found {selector!r}")
+        if format_ not in FORMATS:
+            raise ValueError(
+                f"expected for {selector} one of {', '.join(FORMATS)}; found {format_!r}"
+            )
+        type_ = type_of(selector)
+        if type_ is None and "#" in selector:
+            raise ValueError(
+                f"expected a type and a number from 1 on, such as Convolution#1, the types with "
+                f"weights being {', '.join(WEIGHTED)}; found {selector!r}"
+            )
+        types = FORMATS[format_].TYPES
+        if type_ is not None and types is not None and type_ not in types:
+            known = [x for x, f in FORMATS.items() if f.TYPES is None or type_ in f.TYPES]
+            raise ValueError(
+                f"{type_} cannot be stored as {format_}; expected one of {', '.join(known)}"
+            )
+    return stored
+
+
+Stored = Annotated[str | dict[str, str] | None, BeforeValidator(_stored)]
+
+
+class Gate(Section):
+    """What a quantized precision must hold to be delivered."""
+
+    min_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="the share of frames in which the best token must be fp32's, for the "
+        "verification to pass",
+    )
+
+
+class Quantized(Gate):
+    """Weights stored as int8, compared with fp32. What is left out is as the recipe has it."""
+
+    recipe: str = Field(description="the recipe that it starts from; every other key changes that")
+    encoder: Stored = Field(
+        None,
+        description="what the encoder is delivered in: `int8`, as the recipe makes it, `fp16` or "
+        "`fp32`; or formats of its layers, by name, pattern or type: `{Convolution: fp16}`",
+    )
+    decoder: Stored = Field(
+        None, description="the same for the decoder, whose int8 is its embedding alone"
+    )
+    joiner: Stored = Field(None, description="the same for the joiner")
+    lstm: bool = Field(True, description="whether the LSTM layers are quantized as well")
+    keep: dict[PartName, list[str]] = Field(
+        {},
+        description="layers not to quantize, by part: their names in its `.param` file, such as "
+        "`encoder: [linear_8]`",
+    )
+    rest: FloatName | None = Field(
+        None, description="what is not quantized in a quantized part is stored as"
+    )
+    thresholds: Literal["kl", "percentile"] | None = Field(
+        None,
+        description="how the thresholds of calibrated inputs are chosen: by Kullback-Leibler "
+        "divergence, or as a percentile",
+    )
+    percentile: float | None = Field(
+        None, gt=0, le=100, description="that percentile, of all values that went into a layer"
+    )
+    spare_headroom: bool | None = Field(
+        None,
+        description="whether a 3×3 convolution with too few channels for ncnn's int8 Winograd, "
+        "such as the first, uses all of int8",
+    )
+    shards: int | None = Field(None, ge=1, description="the old place of `calibration.shards`")
+
+    #: Keys that go into the scale table's options.
+    TABLE: ClassVar[tuple[str, ...]] = ("thresholds", "percentile", "spare_headroom")
+
+    def to_recipe(self) -> Recipe:
+        base = SHIPPED[self.recipe]
+        options = {key: value for key in self.TABLE if (value := getattr(self, key)) is not None}
+        quantized, plain = {}, dict(base.plain)
+        for name in PARTS:
+            part, stored = base.quantized[name], getattr(self, name)
+            if stored in PLAIN:
+                plain[name] = stored
+            elif stored is not None:
+                plain.pop(name, None)
+            layers = {s: x for s, x in part.layers.items() if self.lstm or type_of(s) != "LSTM"}
+            if isinstance(stored, dict):
+                layers |= stored
+            table = Table(**vars(part.table) | options)
+            keep = tuple(self.keep.get(name, part.keep))
+            quantized[name] = Part(layers, keep, self.rest or part.rest, table)
+        return Recipe(quantized, plain)
+
+
+Precision = Annotated[
+    Annotated[Fp32, Tag("fp32")]
+    | Annotated[Fp16, Tag("fp16")]
+    | Annotated[Quantized, Tag("quantized")],
+    Discriminator(lambda raw: _kind(raw)),
+]
+
+
+def _kind(raw: Mapping[str, Any]) -> str | None:
+    recipe = raw.get("recipe")
+    if recipe in PLAIN:
+        return str(recipe)
+    return "quantized" if recipe in QUANTIZED else None
+
+
+def _named(raw: Any) -> Any:
+    """The section with each name's recipe stated: a name that ships is its own. What is null is
+    left out."""
+    if not isinstance(raw, Mapping):
+        return raw
+    wrong = [name for name in raw if not isinstance(name, str) or not NAME.fullmatch(name)]
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]!r} cannot name a precision: expected letters, digits, '.', '_' and '-', "
+            "the first a letter or a digit"
+        )
+    if taken := [name for name in RESERVED if name in raw]:
+        raise ValueError(f"{taken[0]!r} cannot name a precision: it names other files")
+    named = {}
+    for name, stated in raw.items():
+        if stated is None:
+            continue
+        if not isinstance(stated, Mapping):
+            raise ValueError(
+                f"expected for {name} keys and values, or {{}} for its defaults; found {stated!r}"
+            )
+        if name in SHIPPED:
+            stated = {"recipe": name, **stated}
+            if name in PLAIN and stated["recipe"] != name:
+                raise ValueError(f"{name} is plain {name} and cannot be another recipe")
+        named[name] = stated
+    return named
+
+
+Precisions = Annotated[dict[str, Precision], BeforeValidator(_named)]
