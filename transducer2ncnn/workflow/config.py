@@ -143,6 +143,10 @@ Files = Annotated[list[str], BeforeValidator(_matching_files)]
 FamilyName = Annotated[str, AfterValidator(_family)]
 
 
+#: What every source's key `source` means.
+SOURCE = "where the model comes from"
+
+
 class _Model(Section):
     """What every model to export has, wherever it comes from."""
 
@@ -191,7 +195,7 @@ class _LocalModel(_Model):
 class FileModel(_LocalModel):
     """A checkpoint that is there, in one file."""
 
-    source: Literal["file"] = "file"
+    source: Literal["file"] = Field("file", description=SOURCE)
     checkpoint: File = Field(description="the icefall checkpoint")
 
     def checkpoints(self) -> list[str]:
@@ -205,7 +209,7 @@ class FileModel(_LocalModel):
 class ExpDirModel(_LocalModel):
     """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
 
-    source: Literal["exp_dir"]
+    source: Literal["exp_dir"] = Field(description=SOURCE)
     exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
     epoch: int | None = Field(None, ge=1, description="the epoch to export")
     iter: int | None = Field(
@@ -234,7 +238,7 @@ class HubModel(_Model):
     #: What is named by its path in the repository; all other files are on this machine.
     REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
 
-    source: Literal["huggingface"]
+    source: Literal["huggingface"] = Field(description=SOURCE)
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
     revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
     checkpoint: RemotePath = Field(description="the icefall checkpoint")
@@ -306,12 +310,28 @@ class Evaluation(Section):
 
 
 class Config(Section):
-    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
-    precisions: Precisions = Field({name: {} for name in SHIPPED}, validate_default=True)
-    calibration: Calibration = Calibration()
-    verification: Verification = Verification()
-    transcription: Transcription = Transcription()
-    evaluation: Evaluation = Evaluation()
+    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(
+        min_length=1,
+        description="the models to export, by name: letters, digits, `.`, `_` and `-`",
+    )
+    precisions: Precisions = Field(
+        {name: {} for name in SHIPPED},
+        validate_default=True,
+        description="what to export, by name: a recipe that ships, with `{}` for its defaults, or "
+        "a name of your own with its `recipe`. A name that is not there is not exported",
+    )
+    calibration: Calibration = Field(
+        Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    verification: Verification = Field(
+        Verification(), description="what every exported model is compared with PyTorch on"
+    )
+    transcription: Transcription = Field(
+        Transcription(), description="how the test wavs are transcribed"
+    )
+    evaluation: Evaluation = Field(
+        Evaluation(), description="how the models that have an `evaluation` are evaluated"
+    )
 
     def precisions_of(self, model: str) -> list[str]:
         """The names of the precisions that a model is exported in.
