@@ -116,7 +116,8 @@ def peak_memory() -> Iterator[list[float]]:
     """Megabytes by which the process grew at its largest: one number, which is there afterwards."""
     # What was the largest before does not count: 5 has the kernel begin anew.
     Path("/proc/self/clear_refs").write_text("5")
-    before, found = _status("VmRSS"), []
+    before = _status("VmRSS")
+    found: list[float] = []
     yield found
     found.append((_status("VmHWM") - before) / 1000)
 

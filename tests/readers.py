@@ -315,8 +315,8 @@ def ask_hub(folder: Path) -> None:
     finally:
         hub.WAITS, huggingface_hub.constants.HF_HUB_CACHE = waits, cache_folder
         given = {"page", "headers", "body", "deep/er/record.json", "deep/er/got"}
-        for file in {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}:
-            assert file in given or file.startswith("deep/er/still/hub/"), file
+        for name in {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}:
+            assert name in given or name.startswith("deep/er/still/hub/"), name
 
 
 def readers() -> list[Reader]:

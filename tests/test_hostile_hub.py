@@ -218,7 +218,7 @@ def test_answers_are_asked_for_uncompressed(server: HubServer, tmp_path: Path) -
 def test_a_record_that_was_tampered_with_does_not_count(tmp_path: Path) -> None:
     from transducer2ncnn.source import hub
 
-    good = {
+    good: dict[str, Any] = {
         "repo_id": "owner/model",
         "revision": "main",
         "commit": "0" * 40,

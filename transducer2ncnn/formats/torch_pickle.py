@@ -84,6 +84,7 @@ def _run(data: bytes, find_storage: FindStorage) -> Any:
         return items
 
     tensors = 0
+    argument: Any
     for opcode, argument, position in pickletools.genops(data):
         match opcode.name:
             case "PROTO":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,8 @@ def read(param: Param, path: str | Path) -> Weights:
     for layer in param.layers:
         blocks = []
         for expected in _expected(layer, path):
-            tag, dtype = None, np.dtype("<f4")
+            tag: int | None = None
+            dtype: np.dtype[Any] = np.dtype("<f4")
             if expected.tagged:
                 tag = int(take(np.dtype("<u4"), 1, layer, expected.name)[0])
                 if tag not in TAG_DTYPES:

@@ -40,13 +40,18 @@ def is_hash(value: object) -> bool:
     return isinstance(value, str) and HASH.fullmatch(value) is not None
 
 
-def check_commit(repo_id: str, commit: object) -> None:
-    """Raise UserError unless this is a commit's name."""
+def commit_of(repo_id: str, commit: object) -> str:
+    """A commit's name as it is stated.
+
+    Raises:
+        UserError: it is none.
+    """
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
         raise UserError(
             f"{repo_id}: refused, for the Hub states {str(commit)[:200]!r} for its commit. "
             "Expected 40 hexadecimal digits."
         )
+    return commit
 
 
 def guard(session: httpx2.Client, expected: int) -> None:
@@ -82,7 +87,9 @@ def _check(response: httpx2.Response) -> None:
             raise _refusal(f"whose ETag is {tag[:200]!r}")
         # A redirection may have one of its own, of which nothing is to be made.
         del response.headers["ETag"]
-    response.stream = _Body(response.stream)
+    stream = response.stream
+    assert isinstance(stream, httpx2.SyncByteStream)  # the client's session is no asynchronous one
+    response.stream = _Body(stream)
 
 
 class _Body(httpx2.SyncByteStream):

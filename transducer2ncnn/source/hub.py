@@ -32,7 +32,7 @@ from transducer2ncnn.base.reading import parse_row
 from transducer2ncnn.source import answers
 
 #: Seconds waited before each further try. A server that is busy may ask for more, up to MAX_WAIT.
-WAITS = (1.0, 2.0, 4.0, 8.0)
+WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 MAX_WAIT = 60.0
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0
@@ -153,8 +153,8 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
             file=sys.stderr,
         )
         return snapshot
-    snapshot = Snapshot(repo_id, revision, info.sha, _hub_files(repo_id, info.siblings))
-    answers.check_commit(repo_id, snapshot.commit)
+    commit = answers.commit_of(repo_id, info.sha)
+    snapshot = Snapshot(repo_id, revision, commit, _hub_files(repo_id, info.siblings))
     write_json(record, asdict(snapshot))
     return snapshot
 
@@ -163,7 +163,7 @@ def recorded(record: str | Path) -> Snapshot | None:
     """The last finding of ``resolve`` that was left in a file, or None."""
     try:
         found = parse_row(Path(record).read_bytes(), Snapshot)
-        answers.check_commit(found.repo_id, found.commit)
+        answers.commit_of(found.repo_id, found.commit)
         for file in found.files:
             _check_file(found.repo_id, file)
     except (OSError, ValueError, UserError):
@@ -276,7 +276,9 @@ def _persistent(call: Callable[[], T], what: str, expected: int) -> T:
 
 def _root(error: Exception) -> Exception:
     """The client reports a failed look-up as a file that is missing here; the cause tells more."""
-    if isinstance(error, hf_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, hf_errors.LocalEntryNotFoundError) and isinstance(
+        error.__cause__, Exception
+    ):
         return error.__cause__
     return error
 

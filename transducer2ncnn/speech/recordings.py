@@ -44,7 +44,9 @@ def check(manifest: str | Path) -> list[Utterance]:
             recordings, empty transcripts, other rates than 16 kHz, what cannot be decoded,
             duplicate ids.
     """
-    utterances, wrong, seen = [], [], {}
+    utterances: list[Utterance] = []
+    wrong: list[str] = []
+    seen: dict[str, str] = {}
     for entry in manifests.entries(manifest):
         if isinstance(entry, str):
             wrong.append(entry)
