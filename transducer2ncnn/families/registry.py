@@ -37,6 +37,8 @@ def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
     """The architecture of a model, out of what ``model.describe`` returned."""
     family = find(description["family"])
     # A tuple comes back from a file as a list.
+    sizes: dict[str, Any]
+    settings: dict[str, Any]
     sizes, settings = (
         {key: tuple(x) if isinstance(x, list) else x for key, x in description[part].items()}
         for part in ("sizes", "settings")
