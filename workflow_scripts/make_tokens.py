@@ -17,7 +17,7 @@ def main() -> None:
         parser.error("one of --tokens and --bpe_model is needed")
 
     vocab_size = reading.read_json(args.description)["sizes"]["vocab_size"]
-    symbols = tokens.read(args.tokens, vocab_size) if args.tokens else None
+    symbols = tokens.read(args.tokens, vocab_size) if args.tokens else []
     if args.bpe_model:
         pieces = tokens.from_bpe_model(args.bpe_model, vocab_size)
         if symbols:

@@ -41,6 +41,8 @@ def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
     Raises:
         UserError: it describes no model of a family that there is.
     """
+    sizes: dict[str, Any]
+    settings: dict[str, Any]
     try:
         family = find(description["family"])
         # A tuple comes back from a file as a list.
