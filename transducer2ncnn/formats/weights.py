@@ -25,7 +25,7 @@ FP32_RAW_TAG = 0x0002C056
 FP16_TAG = 0x01306B47
 INT8_TAG = 0x000D4B38
 
-TAG_DTYPES = {
+TAG_DTYPES: dict[int, np.dtype[Any]] = {
     FP32_TAG: np.dtype("<f4"),
     FP32_RAW_TAG: np.dtype("<f4"),
     FP16_TAG: np.dtype("<f2"),
@@ -120,7 +120,7 @@ def write(path: str | Path, weights: Iterable[Iterable[Block]]) -> None:
             for block in blocks:
                 if block.tag is not None:
                     f.write(np.array(block.tag, "<u4").tobytes())
-                f.write(np.ascontiguousarray(block.values))
+                f.write(np.ascontiguousarray(block.values).data)
                 if block.tag is not None:
                     f.write(bytes(-block.values.nbytes % 4))
 
