@@ -1,6 +1,8 @@
 """Compute PyTorch's side of the verification."""
 
 import argparse
+import json
+from pathlib import Path
 
 from transducer2ncnn.base import errors
 from transducer2ncnn.families import model
@@ -10,13 +12,14 @@ from transducer2ncnn.verification import reference
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--family", required=True)
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--lengths", required=True, type=int, nargs="+")
     parser.add_argument("--segments", required=True, type=int)
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    network = model.load(args.checkpoint, args.family)
+    description = json.loads(args.description.read_text())
+    network = model.load_described(args.checkpoint, description)
     arrays = reference.make(network, args.lengths, args.segments)
     reference.save(args.output, arrays)
     print(f"{len(arrays)} arrays, {sum(a.nbytes for a in arrays.values()) / 1e6:.1f} MB")

@@ -1,8 +1,10 @@
 """Observe what goes into the layers to be quantized, on one shard of the calibration recordings."""
 
 import argparse
+import json
 import sys
 import time
+from pathlib import Path
 
 from transducer2ncnn.base import errors
 from transducer2ncnn.families import model
@@ -16,7 +18,7 @@ PROGRESS_INTERVAL = 2.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--family", required=True)
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--recordings", required=True, help="as measured")
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
@@ -27,7 +29,8 @@ def main() -> None:
     durations = {wav: x.seconds for wav, x in measured.items()}
     mine = sharing.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
-    network = model.load(args.checkpoint, args.family)
+    description = json.loads(args.description.read_text())
+    network = model.load_described(args.checkpoint, description)
 
     # Read when they are needed: a batch of long recordings would fill the memory.
     batches = (((wav, audio.blocks(wav)) for wav in batch) for batch in mine)

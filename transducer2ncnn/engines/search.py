@@ -14,10 +14,7 @@ import numpy as np
 
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
-from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
-
-#: Seconds of silence put behind a recording, so that its last word leaves the encoder.
-TAIL_SILENCE = 0.5
+from transducer2ncnn.speech.features import fbank, silence
 
 
 class Transducer(Protocol):
@@ -81,8 +78,8 @@ def segments(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray
         samples: a recording, (n,) float32 in [−1, 1] at 16 kHz, without the silence behind it.
     """
     architecture = transducer.architecture
-    silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)
-    features = fbank(np.concatenate([samples, silence]), architecture.sizes.feature_dim)
+    tail = silence(architecture.tail_seconds)
+    features = fbank(np.concatenate([samples, tail]), architecture.sizes.feature_dim)
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.
     for start in range(0, len(features) - architecture.segment, architecture.hop):

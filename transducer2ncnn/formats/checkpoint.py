@@ -13,6 +13,7 @@ import pathlib
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ class Checkpoint:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._entries = _load(self.path)
+
+    def plain_values(self) -> dict[str, int | float | str | bool]:
+        """The numbers, texts and truth values among the file's own keys.
+
+        A training checkpoint has its training parameters there, a published one nothing.
+        """
+        return {
+            key: value
+            for key, value in self._entries.items()
+            if type(key) is str and type(value) in (int, float, str, bool)
+        }
 
     def state_dict(self, entry: str) -> dict[str, Tensor]:
         """The tensors of ``model`` or ``model_avg`` that inference needs, and their scales.
@@ -90,10 +102,14 @@ class Checkpoint:
         return value
 
 
-def save(path: str | Path, state: dict[str, Tensor]) -> None:
-    """Write a checkpoint of the kind that is published: only ``model``."""
+def save(
+    path: str | Path,
+    state: dict[str, Tensor],
+    training: Mapping[str, int | float | str | bool] | None = None,
+) -> None:
+    """Write a checkpoint: ``model``, and training parameters beside it."""
     with replacing(path) as partial:
-        torch.save({"model": state}, partial)
+        torch.save({**(training or {}), "model": state}, partial)
 
 
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
