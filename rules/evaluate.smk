@@ -7,11 +7,6 @@ if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
 
 
-def cache_of(wildcards):
-    """The folder of what a system decoded before; always on this machine."""
-    return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
-
-
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
@@ -40,6 +35,7 @@ rule check_recordings:
 rule decode_pytorch:
     input:
         checkpoint=checkpoint,
+        description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
     output:
@@ -54,7 +50,6 @@ rule decode_pytorch:
         mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         decoding=decoding_arguments,
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
@@ -63,7 +58,7 @@ rule decode_pytorch:
     shell:
         "python -m workflow_scripts.decode_pytorch"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"

@@ -78,3 +78,44 @@ def of_every_precision(path):
     return lambda wildcards: expand(
         path, precision=CONFIG.precisions_of(wildcards.model), model=wildcards.model
     )
+
+
+def cache_of(wildcards):
+    """The folder of what a system decoded before; always on this machine."""
+    return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
+
+
+@told
+def recipe(wildcards):
+    """How a part is quantized, by the precision's recipe."""
+    precision, part = wildcards.precision, wildcards.part
+    how = RECIPES[precision].quantized_parts.get(part)
+    if how is None:
+        raise UserError(
+            f"precisions.{precision}: its {part} is not quantized. It is what is in "
+            f"results/{wildcards.model}/ncnn/{parts_of(precision)[part]}."
+        )
+    return how
+
+
+def observed(wildcards):
+    """What was observed of the calibration recordings, in all shards."""
+    calibration_wavs(wildcards)  # or else an error that says that there are none
+    shards = CONFIG.calibration_shards()
+    return expand(
+        "results/{model}/calibration/{shard}-of-{shards}.npz",
+        model=wildcards.model,
+        shard=range(1, shards + 1),
+        shards=shards,
+    )
+
+
+def quantized_files(wildcards, part):
+    """The quantized files of a part, with its table if it has one."""
+    how = RECIPES[wildcards.precision].quantized_parts.get(part)
+    if how is None:
+        return []
+    files = stored(part, wildcards.precision)
+    if how.has_table:
+        files.append(scale_table(part, wildcards.precision))
+    return expand(files, model=wildcards.model)

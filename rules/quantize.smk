@@ -69,7 +69,6 @@ rule observe:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         shard=lambda wildcards: wildcards.shard,
         shards=lambda wildcards: wildcards.shards,
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
@@ -78,38 +77,13 @@ rule observe:
     shell:
         "python -m workflow_scripts.observe"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --recordings {input.recordings:q}"
         " --shard {params.shard}"
         " --shards {params.shards}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
-
-
-@told
-def recipe(wildcards):
-    """How a part is quantized, by the precision's recipe."""
-    precision, part = wildcards.precision, wildcards.part
-    how = RECIPES[precision].quantized_parts.get(part)
-    if how is None:
-        raise UserError(
-            f"precisions.{precision}: its {part} is not quantized. It is what is in "
-            f"results/{wildcards.model}/ncnn/{parts_of(precision)[part]}."
-        )
-    return how
-
-
-def observed(wildcards):
-    """What was observed of the calibration recordings, in all shards."""
-    calibration_wavs(wildcards)  # or else an error that says that there are none
-    shards = CONFIG.calibration_shards()
-    return expand(
-        "results/{model}/calibration/{shard}-of-{shards}.npz",
-        model=wildcards.model,
-        shard=range(1, shards + 1),
-        shards=shards,
-    )
 
 
 rule make_scale_table:
@@ -227,17 +201,6 @@ rule verify_int8:
         " --min-agreement {params.min_agreement}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
-
-
-def quantized_files(wildcards, part):
-    """The quantized files of a part, with its table if it has one."""
-    how = RECIPES[wildcards.precision].quantized_parts.get(part)
-    if how is None:
-        return []
-    files = stored(part, wildcards.precision)
-    if how.has_table:
-        files.append(scale_table(part, wildcards.precision))
-    return expand(files, model=wildcards.model)
 
 
 rule measure_layers:

@@ -26,6 +26,9 @@ def description() -> dict[str, Any]:
     return {
         "family": "lstm",
         "sizes": {"feature_dim": 80, "num_encoder_layers": 2, "vocab_size": 29},
+        "settings": {},
+        "settings_from": {},
+        "remarks": [],
         "parameters": {"encoder": 1126000, "decoder": 2976, "joiner": 32669, "total": 1161645},
     }
 

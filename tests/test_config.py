@@ -213,22 +213,22 @@ def test_what_needs_no_calibration_takes_recordings_to_be_compared_on() -> None:
     """The decoder's embedding, and linear layers with inputs as they come, are not calibrated."""
     joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16", "ConvolutionDepthWise": "fp16"}
     mine = {"recipe": "int8", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
-    precisions = {"precisions": {"mine": mine, "fp16": {}}}
-    assert not config.parse(minimal() | precisions).precisions["mine"].to_recipe().calibrated
-    assert config.parse(minimal() | precisions).precisions_of("m") == ["fp16"]
-    heard = minimal(test_wavs="wavs") | precisions
+    stated = {"precisions": {"mine": mine, "fp16": {}}}
+    assert not config.parse(minimal() | stated).precisions["mine"].to_recipe().calibrated
+    assert config.parse(minimal() | stated).precisions_of("m") == ["fp16"]
+    heard = minimal(test_wavs="wavs") | stated
     assert config.parse(heard).precisions_of("m") == ["mine", "fp16"]
     with pytest.raises(UserError, match=r"models.m.test_wavs: missing. Expected .* that mine can"):
-        config.parse(minimal(precisions=["mine"]) | precisions)
+        config.parse(minimal(precisions=["mine"]) | stated)
 
 
 def test_defaults_are_those_of_the_recipe() -> None:
     stated = {"fp16": {}, "int8": {}, "half": {"recipe": "fp16", "tolerance": 0.5}}
-    precisions = config.parse(minimal() | {"precisions": stated}).precisions
-    assert list(precisions) == ["fp16", "int8", "half"]
-    assert (precisions["fp16"].tolerance, precisions["half"].tolerance) == (2e-2, 0.5)
-    assert precisions["half"].to_recipe() == precisions["fp16"].to_recipe() == SHIPPED["fp16"]
-    assert precisions["int8"].to_recipe() == SHIPPED["int8"]
+    parsed = config.parse(minimal() | {"precisions": stated}).precisions
+    assert list(parsed) == ["fp16", "int8", "half"]
+    assert (parsed["fp16"].tolerance, parsed["half"].tolerance) == (2e-2, 0.5)
+    assert parsed["half"].to_recipe() == parsed["fp16"].to_recipe() == SHIPPED["fp16"]
+    assert parsed["int8"].to_recipe() == SHIPPED["int8"]
     # Which leaves out what a file before it asks for.
     assert list(
         config.parse(minimal() | {"precisions": {"fp16": {}, "int8": None}}).precisions

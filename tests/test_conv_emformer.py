@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from conftest import GOLDEN
 from torch import Tensor
+from wrong_weights import values_changed
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
@@ -42,6 +44,7 @@ from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import input_scale
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import fbank
+from transducer2ncnn.verification import proof, reference
 
 FOLDER = GOLDEN / "conv-emformer"
 STATED: dict[str, Any] = json.loads((FOLDER / "settings.json").read_text())
@@ -509,7 +512,7 @@ def check_sherpa(
         delivery.deliver(
             exports[name], described | {"family": FAMILY.name}, FOLDER / "tokens.txt", folder / name
         )
-    folders = [str(folder / name) for name in models]
+    folders = [(str(folder / name), of(model).tail_seconds) for name, model in models.items()]
     by_sherpa = isolated.call(hearing.tokens, folders, recordings, decoding)
     for name, found in zip(models, by_sherpa, strict=True):
         plain = NcnnAsSherpa(exports[name], models[name].architecture)
@@ -643,3 +646,15 @@ def test_thresholds_are_the_real_tools(masked: bool) -> None:
         assert found.absmax == pytest.approx(layer["max"], rel=1e-3), name
         assert found.threshold == pytest.approx(layer["threshold"], rel=1e-3), name
         assert found.scale == pytest.approx(layer["scale"], rel=1e-3), name
+
+
+def test_any_weight_off_by_a_percent_is_refused(
+    exported: dict[bool, layout.Files], tmp_path: Path
+) -> None:
+    arrays = reference.digest_weights(golden(True))
+    for part, (graph, bin_) in exported[True].items():
+        sound = proof.from_arrays(arrays, part)
+        assert proof.check(graph, bin_, sound, "fp32") > 0
+        for layer in values_changed(graph, bin_, tmp_path / "x.bin", (1.01,)):
+            with pytest.raises(proof.Mismatch, match=re.escape(layer)):
+                proof.check(graph, tmp_path / "x.bin", sound, "fp32")

@@ -1,6 +1,7 @@
 """Decode one shard of an evaluation with sherpa-ncnn, on a model that is not delivered yet."""
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -29,15 +30,18 @@ def main() -> None:
     model_digest = decoding.digest([*paths, args.tokens])
     description = reading.read_json(args.description)
     code = code_digest(*CODE, family=description["family"])
-    cache = decoding.Cache(args.cache, model_digest, how, code)
+    settings = json.dumps(description["settings"])
+    cache = decoding.Cache(args.cache, settings, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        sizes = described(description).sizes
-        symbols = tokens.read(args.tokens, sizes.vocab_size)
+        architecture = described(description)
+        symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
-            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
+            decoding.fill_by_sherpa_ncnn(
+                cache, new, folder, symbols, architecture.tail_seconds, how, args.output
+            )
     heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"

@@ -26,9 +26,11 @@ def main() -> None:
 
     recordings = {wav: audio.read(wav) for wav in args.wavs}
     references = transcription.read_references(args.references)
-    by_sherpa = transcription.sherpa_texts(args.sherpa, recordings, args.threads)
-
     architecture = described(reading.read_json(args.description))
+    by_sherpa = transcription.sherpa_texts(
+        args.sherpa, recordings, args.threads, architecture.tail_seconds
+    )
+
     transducer = NcnnTransducer(ncnn_files(args), architecture, args.threads)
     symbols = tokens.read(Path(args.sherpa, "tokens.txt"), architecture.sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]

@@ -14,10 +14,7 @@ import numpy as np
 
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
-from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
-
-#: Seconds of silence put behind a recording, so that its last word leaves the encoder.
-TAIL_SILENCE = 0.5
+from transducer2ncnn.speech.features import fbank, silence
 
 
 class Transducer(Protocol):
@@ -56,8 +53,8 @@ def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GRE
         if decoding.method == "greedy_search"
         else _BeamPaths(transducer, decoding.num_active_paths)
     )
-    silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)
-    features = fbank(np.concatenate([samples, silence]), sizes.feature_dim)
+    tail = silence(architecture.tail_seconds)
+    features = fbank(np.concatenate([samples, tail]), sizes.feature_dim)
     states = architecture.initial_states()
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.

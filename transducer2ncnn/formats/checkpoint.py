@@ -9,6 +9,7 @@ average, ``model_avg``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ class Checkpoint:
                 'checkpoint: {"model": state dict}, and perhaps training state beside it.'
             )
         self._entries: dict[Any, Any] = self._file.content
+
+    def plain_values(self) -> dict[str, int | float | str | bool]:
+        """The numbers, texts and truth values among the file's own keys.
+
+        A training checkpoint has its training parameters there, a published one nothing.
+        """
+        return {
+            key: value
+            for key, value in self._entries.items()
+            if type(key) is str and type(value) in (int, float, str, bool)
+        }
 
     def state_dict(self, entry: str) -> dict[str, Tensor]:
         """The tensors of ``model`` or ``model_avg`` that inference needs, and their scales.
@@ -103,10 +115,14 @@ class Checkpoint:
         return value
 
 
-def save(path: str | Path, state: dict[str, Tensor]) -> None:
-    """Write a checkpoint of the kind that is published: only ``model``."""
+def save(
+    path: str | Path,
+    state: dict[str, Tensor],
+    training: Mapping[str, int | float | str | bool] | None = None,
+) -> None:
+    """Write a checkpoint: ``model``, and training parameters beside it."""
     with replacing(path) as partial:
-        torch.save({"model": state}, partial)
+        torch.save({**(training or {}), "model": state}, partial)
 
 
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,7 @@ Observed = dict[str, list[Histogram]]
 
 
 def save(path: str | Path, observed: Observed) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, histograms in observed.items():
         for i, h in enumerate(histograms):
             key = f"{part}/{i}/{h.kind}/{h.layer}"

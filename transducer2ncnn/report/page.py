@@ -45,6 +45,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         "fixed": fixed,
         "duration": duration,
         "listed": listed,
+        "amounts": amounts,
         "label": figures.label,
         "settings": settings,
         "groupby_in_order": grouped,
@@ -128,6 +129,11 @@ def duration(seconds: float) -> str:
 def listed(words: list[str]) -> str:
     """One, two and three."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def amounts(value: int | list[int]) -> str:
+    """A size, or one for each stack of layers."""
+    return ", ".join(f"{x:,}" for x in (value if isinstance(value, list) else [value]))
 
 
 # What the sections show
@@ -282,8 +288,8 @@ def compare_words(reference: str, heard: str) -> list[tuple[str, str]]:
     of the reference."""
     said, words = reference.split(), heard.split()
     # In the evaluation, case makes no difference either.
-    folded = ([word.casefold() for word in side] for side in (said, words))
-    matcher = difflib.SequenceMatcher(None, *folded, autojunk=False)
+    a, b = ([word.casefold() for word in side] for side in (said, words))
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
     runs = []
     for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":

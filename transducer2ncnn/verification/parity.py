@@ -88,7 +88,7 @@ def compare(
             # Single runs first: what is wrong in the graph is then found where it is wrong.
             for case, values in sorted(cases.items(), key=lambda item: item[0] == "streaming"):
                 if case == "streaming":
-                    compared = _compare_streaming(network, architecture, values)
+                    compared = _compare_streaming(network, architecture, values, str(param))
                 else:
                     compared = _compare_single(network, weighted, case, values)
                 for blob in compared:
@@ -167,7 +167,7 @@ def _compare_single(
 
 
 def _compare_streaming(
-    network: Network, architecture: Architecture[Any, Any], values: Arrays
+    network: Network, architecture: Architecture[Any, Any], values: Arrays, param: str
 ) -> list[Blob]:
     features = values.pop("features")
     segments = 1 + max(int(key.split("/")[0]) for key in values)
@@ -178,11 +178,31 @@ def _compare_streaming(
         segment = features[i * architecture.hop :][: architecture.segment]
         inputs = {f"in{j}": a for j, a in enumerate(architecture.encoder_inputs(segment, states))}
         results = network.run(inputs, names)
+        _check_states(architecture, results, param)
         states = architecture.carried(results)
         for name, result in zip(names, results, strict=True):
             error = error_of(result, values[f"{i}/{name}"])
             blobs.append(Blob("streaming", name, f"{OUTPUT}, segment {i}", error))
     return blobs
+
+
+def _check_states(
+    architecture: Architecture[Any, Any], outputs: list[np.ndarray], param: str
+) -> None:
+    """Check that sherpa-ncnn can hand the states back, which it does by shape."""
+    if len(outputs) != len(architecture.batch_axes()):
+        raise Mismatch(
+            f"{param}: the encoder has {len(outputs)} outputs, expected "
+            f"{len(architecture.batch_axes())}: {architecture.first_state} and the states."
+        )
+    returned = enumerate(outputs[architecture.first_state :], start=architecture.first_state)
+    for (i, array), state in zip(returned, architecture.states(), strict=True):
+        if array.shape != state.returned_shape:
+            raise Mismatch(
+                f"{param}: the state {state.name} comes back as blob 'out{i}' in the shape "
+                f"{array.shape}, and sherpa-ncnn takes {state.returned_shape} alone. The model's "
+                "graph has to reshape it, which the family's code decides."
+            )
 
 
 def error_of(actual: np.ndarray, expected: np.ndarray) -> float:

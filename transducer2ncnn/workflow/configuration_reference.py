@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from transducer2ncnn.workflow.config import SOURCES, Config
+from transducer2ncnn.workflow.config import Config
+from transducer2ncnn.workflow.models import SOURCES
 from transducer2ncnn.workflow.precisions import Fp16, Fp32, Quantized
 
 HEADER = """\

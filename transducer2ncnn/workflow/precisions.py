@@ -54,7 +54,9 @@ class Fp16(_Plain):
     recipe: Literal["fp16"] = Field(
         "fp16", description="the recipe that a name of yours stands for"
     )
-    tolerance: float = Field(2e-2, gt=0, description="the same for fp16")
+    tolerance: float = Field(
+        2e-2, gt=0, description="the largest error, against PyTorch, that passes verification"
+    )
 
 
 def _stored(stored: Any) -> Any:
@@ -147,6 +149,7 @@ class Quantized(Gate):
     def to_recipe(self) -> Recipe:
         base = SHIPPED[self.recipe]
         options = {key: value for key in self.TABLE if (value := getattr(self, key)) is not None}
+        kept = {str(part): names for part, names in self.keep.items()}
         quantized, plain = {}, dict(base.plain)
         for name in PARTS:
             part, stored = base.quantized[name], getattr(self, name)
@@ -158,10 +161,13 @@ class Quantized(Gate):
             if isinstance(stored, dict):
                 layers |= stored
             table = Table(**vars(part.table) | options)
-            keep = tuple(self.keep.get(name, part.keep))
+            keep = tuple(kept.get(name, part.keep))
             quantized[name] = Part(layers, keep, self.rest or part.rest, table)
         return Recipe(quantized, plain)
 
+
+#: The sections that a precision may be, by kind: how they are told apart is ``_kind``.
+KINDS: dict[str, type[Section]] = {"fp32": Fp32, "fp16": Fp16, "quantized": Quantized}
 
 Precision = Annotated[
     Annotated[Fp32, Tag("fp32")]

@@ -1,0 +1,252 @@
+"""The section ``models``: where each model comes from, and what goes with it."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.reading import read_text
+from transducer2ncnn.families import registry
+from transducer2ncnn.source import training
+from transducer2ncnn.speech import manifests
+from transducer2ncnn.workflow.section import Section
+
+#: Addresses in a storage that a plugin of Snakemake's reads, which looks there for what is named.
+ADDRESS = re.compile(r"s3://[^/*?\[\]]+/[^*?\[\]]*[^/*?\[\]]")
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path is an address in a storage, and not on this machine."""
+    return isinstance(path, str) and path.startswith("s3://")
+
+
+def _existing_file(path: str) -> str:
+    if is_address(path):
+        if not ADDRESS.fullmatch(path):
+            raise ValueError(
+                f"expected an address such as s3://bucket/folder/file; found {shown(path)!r}. A "
+                "list file here (.txt, an address a line) may stand for many"
+            )
+        return path
+    if not is_file(path):
+        raise ValueError(f"there is no file {shown(path, 300)!r} (looked for from {Path.cwd()})")
+    return path
+
+
+def _matching_files(items: Any) -> list[str]:
+    """Patterns, folders and list files → the files that they stand for, sorted by path."""
+    items = [items] if isinstance(items, str) else items
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            "expected a pattern such as wavs/*.wav, a folder, a list file (.txt, a path a line), "
+            "or a list of these"
+        )
+    files: set[str] = set()
+    for item in items:
+        if is_address(item):
+            found = [_existing_file(item)]
+        elif is_folder(item):
+            found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
+        elif item.endswith(".txt") and is_file(item):
+            try:
+                lines = read_text(item, "a list of files").splitlines()
+            except UserError as e:
+                raise ValueError(str(e)) from None
+            found = [_existing_file(line.strip()) for line in lines if line.strip()]
+        else:
+            found = [f for f in glob.glob(item, recursive=True) if is_file(f)]
+        if not found:
+            raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
+        files.update(found)
+    return sorted(files)
+
+
+def _existing_folder(path: str) -> str:
+    if not is_folder(path):
+        raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
+    return path
+
+
+def _repository(repo_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
+        raise ValueError(f"expected <owner>/<name>, as in a model's address; found {repo_id!r}")
+    return repo_id
+
+
+def _path_in_repository(path: str) -> str:
+    if not is_inside(path):
+        raise ValueError(
+            f"expected a path in the repository, such as exp/pretrained.pt; found {path!r}"
+        )
+    return path
+
+
+def _family(name: str) -> str:
+    if name not in registry.names():
+        raise ValueError(f"expected one of {', '.join(registry.names())}; found {name!r}")
+    return name
+
+
+def _manifest(path: str) -> str:
+    try:
+        manifests.kind(path)
+    except UserError as e:
+        raise ValueError(str(e)) from None
+    return path
+
+
+File = Annotated[str, AfterValidator(_existing_file)]
+Folder = Annotated[str, AfterValidator(_existing_folder)]
+RepoId = Annotated[str, AfterValidator(_repository)]
+RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
+RemotePaths = Annotated[
+    list[RemotePath], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
+]
+Manifest = Annotated[str, AfterValidator(_manifest)]
+Files = Annotated[list[str], BeforeValidator(_matching_files)]
+FamilyName = Annotated[str, AfterValidator(_family)]
+
+
+#: What every source's key `source` means.
+SOURCE = "where the model comes from"
+
+
+class AnyModel(Section):
+    """What every model to export has, wherever it comes from."""
+
+    family: FamilyName = Field("lstm", description="its architecture")
+    sizes: dict[str, int] = Field(
+        {},
+        description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
+        "stops if it does not. They are read off the checkpoint anyway",
+    )
+    settings: dict[str, int | float | str | bool] = Field(
+        {},
+        description="what no tensor tells and the checkpoint does not say: the family's settings, "
+        "such as the length of a chunk. An LSTM has none",
+    )
+    precisions: list[str] = Field(
+        [],
+        description="what to export it in; all of `precisions` below if left out, int8 only if "
+        "there are `calibration_wavs`",
+    )
+    calibration_wavs: Files = Field(
+        [],
+        description="recordings that int8 is calibrated on: a pattern, a folder, a list file "
+        "(.txt, a path a line), or a list of these. A minute of what the model will hear is a "
+        "good start; not the recordings that it is tested on",
+    )
+    transcripts: File | None = Field(
+        None,
+        description="a table (tab-separated, columns `wav` and `text`) of what is said in the "
+        "`test_wavs`",
+    )
+    evaluation: Manifest | None = Field(
+        None,
+        description="recordings and transcripts to evaluate it on: a table (.tsv, columns `wav`, "
+        "`text` and, if wanted, `id`), lhotse cuts (.jsonl, .jsonl.gz) or a Kaldi folder",
+    )
+    on_request: bool = Field(
+        False, description="whether only a run that asks for one of its artifacts exports it"
+    )
+
+    def origin(self) -> tuple[object, ...]:
+        """What it is made from: models of the same origin share what is fetched and averaged."""
+        raise NotImplementedError
+
+
+class _LocalModel(AnyModel):
+    """A model whose files are on this machine."""
+
+    tokens: File | None = Field(None, description="its tokens.txt")
+    bpe_model: File | None = Field(
+        None, description="its sentencepiece model, which tokens.txt can be made of"
+    )
+    test_wavs: Files = Field([], description="recordings to transcribe: like `calibration_wavs`")
+
+
+class FileModel(_LocalModel):
+    """A checkpoint that is there, in one file."""
+
+    source: Literal["file"] = Field("file", description=SOURCE)
+    checkpoint: File = Field(description="the icefall checkpoint")
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.checkpoint)
+
+    def checkpoints(self) -> list[str]:
+        return [self.checkpoint]
+
+    def here(self) -> bool:
+        """Whether the checkpoint is on this machine."""
+        return not is_address(self.checkpoint)
+
+
+class ExpDirModel(_LocalModel):
+    """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
+
+    source: Literal["exp_dir"] = Field(description=SOURCE)
+    exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
+    epoch: int | None = Field(None, ge=1, description="the epoch to export")
+    iter: int | None = Field(
+        None, ge=1, description="instead of `epoch`: the number of batches trained on"
+    )
+    avg: int = Field(1, ge=1, description="the number of checkpoints to average")
+    use_averaged_model: bool = Field(
+        False, description="whether to average by the running averages kept while training"
+    )
+
+    def choice(self) -> training.Choice:
+        return training.Choice(
+            Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
+        )
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.choice())
+
+    def checkpoints(self) -> list[str]:
+        return [str(path) for path in self.choice().checkpoints()]
+
+    def here(self) -> bool:
+        return True
+
+
+class HubModel(AnyModel):
+    """A model on the Hugging Face Hub."""
+
+    #: What is named by its path in the repository; all other files are on this machine.
+    REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
+
+    source: Literal["huggingface"] = Field(description=SOURCE)
+    repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
+    revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
+    checkpoint: RemotePath = Field(description="the icefall checkpoint")
+    tokens: RemotePath | None = Field(None, description="its tokens.txt")
+    bpe_model: RemotePath | None = Field(None, description="its sentencepiece model")
+    test_wavs: RemotePaths = Field(
+        [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
+    )
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.repo_id, self.revision)
+
+
+#: Kinds of models by the value of their key `source`.
+SOURCES: dict[str, type[AnyModel]] = {
+    "file": FileModel,
+    "exp_dir": ExpDirModel,
+    "huggingface": HubModel,
+}
+
+Model = Annotated[
+    Annotated[FileModel, Tag("file")]
+    | Annotated[ExpDirModel, Tag("exp_dir")]
+    | Annotated[HubModel, Tag("huggingface")],
+    Discriminator(lambda raw: raw.get("source", "file") if isinstance(raw, dict) else "file"),
+]
