@@ -212,7 +212,7 @@ def test_what_is_calibrated_is_exported_where_there_is_something_to_calibrate_on
 
 def test_what_needs_no_calibration_takes_recordings_to_be_compared_on() -> None:
     """The decoder's embedding, and linear layers with inputs as they come, are not calibrated."""
-    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16", "ConvolutionDepthWise": "fp16"}
+    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16"}
     mine = {"recipe": "int8", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
     stated = {"precisions": {"mine": mine, "fp16": {}}}
     assert not config.parse(minimal() | stated).precisions["mine"].to_recipe().calibrated
@@ -252,7 +252,7 @@ def test_an_old_configuration_of_int8_means_what_it_did() -> None:
     assert parsed.calibration_shards() == 3
     assert recipe.plain == {"joiner": "fp32"}
     table = "int8-table"
-    encoder = dict.fromkeys(("Convolution", "ConvolutionDepthWise", "InnerProduct"), table)
+    encoder = dict.fromkeys(("Convolution", "InnerProduct"), table)
     assert recipe.quantized_parts == {
         "encoder": Part(encoder, keep=("linear_8",), rest="fp32"),
         "decoder": Part({"Embed": table}, rest="fp32"),

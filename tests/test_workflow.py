@@ -26,7 +26,6 @@ class Named(Workflow):
             "recipe": "int8",
             "encoder": {
                 "Convolution": "fp16",
-                "ConvolutionDepthWise": "fp16",
                 "InnerProduct": "int8-dynamic",
                 "LSTM": "int8",
             },
