@@ -26,7 +26,6 @@ import numpy as np
 from benchmarks.full_size import FULL_SIZE, ROOT, write_random_checkpoint
 from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
 from transducer2ncnn.engines.runtime import NcnnTransducer
-from transducer2ncnn.engines.search import TAIL_SILENCE
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import scale_table
@@ -36,7 +35,7 @@ from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.quantization import quantize
 from transducer2ncnn.quantization.apply import apply, layers_of
-from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
+from transducer2ncnn.speech.features import SAMPLE_RATE, fbank, silence
 
 #: Utterances, which is about 23,000 frames.
 UTTERANCES = 187
@@ -146,9 +145,9 @@ def compare(
     found = {name: Fidelity() for name in variants}
     sizes = reference.architecture.sizes
     context_size = sizes.context_size
-    silence = np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), np.float32)
+    tail = silence(reference.architecture.tail_seconds)
     for samples in utterances:
-        features = fbank(np.concatenate([samples, silence]), sizes.feature_dim)
+        features = fbank(np.concatenate([samples, tail]), sizes.feature_dim)
         streams = [encode(model, features) for model in variants.values()]
         tokens = [BLANK] * context_size
         models = [reference, *variants.values()]

@@ -9,9 +9,11 @@ or the transcripts.tsv that models/digits/training/test_set.py writes.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from transducer2ncnn.evaluation import scoring, transcription
+from transducer2ncnn.families import registry
 from transducer2ncnn.speech import recordings
 
 
@@ -26,7 +28,10 @@ def main() -> None:
     utterances = recordings.check(args.manifest)
     samples = {u.id: recordings.read(u) for u in utterances}
     for folder in args.exported:
-        texts = transcription.sherpa_texts(folder, samples, threads=1)
+        # results/<model>/sherpa-ncnn/<precision>, and what the model is beside that.
+        described = json.loads((folder.parent.parent / "model.json").read_text())
+        tail = registry.described(described).tail_seconds
+        texts = transcription.sherpa_texts(folder, samples, threads=1, tail_seconds=tail)
         found = scoring.word_error_rate(scoring.word_errors([u.text for u in utterances], texts))
         print(
             f"{folder}: {found['rate']:.2%} ({found['low']:.2%} to {found['high']:.2%}) of the "

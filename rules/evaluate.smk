@@ -35,6 +35,7 @@ rule check_recordings:
 rule decode_pytorch:
     input:
         checkpoint=checkpoint,
+        description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
     output:
@@ -49,7 +50,6 @@ rule decode_pytorch:
         mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         decoding=decoding_arguments,
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
@@ -58,7 +58,7 @@ rule decode_pytorch:
     shell:
         "python -m workflow_scripts.decode_pytorch"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"

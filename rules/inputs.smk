@@ -38,11 +38,22 @@ def placed(path):
     return storage(path) if is_address(path) else local(path)
 
 
+#: By origin, the first model that has it: what is fetched or averaged is in its results, for all.
+OWNERS = {}
+for name, model in CONFIG.models.items():
+    OWNERS.setdefault(model.origin(), name)
+
+
+def owner(name):
+    """The model in whose results a model's fetched and averaged files are."""
+    return OWNERS[CONFIG.models[name].origin()]
+
+
 def files_of(name, key):
     """The files that a key of a model names; of those on the Hub, what they are here."""
     model = CONFIG.models[name]
     if model.source == "huggingface" and key in model.REMOTE:
-        return [f"results/{name}/hub/{file.path}" for file in on_hub(name, key)]
+        return [f"results/{owner(name)}/hub/{file.path}" for file in on_hub(name, key)]
     named = getattr(model, key) or []
     return [placed(path) for path in ([named] if isinstance(named, str) else named)]
 
@@ -63,7 +74,7 @@ def averages(name):
 def checkpoint(wildcards):
     """The one checkpoint that a model is read from."""
     if averages(wildcards.model):
-        return f"results/{wildcards.model}/averaged.pt"
+        return f"results/{owner(wildcards.model)}/averaged.pt"
     return checkpoints_of(wildcards.model)[0]
 
 

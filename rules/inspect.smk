@@ -1,4 +1,5 @@
-# What a checkpoint is: its sizes, its number of parameters, and the vocabulary that goes with it.
+# What a checkpoint is: its sizes and settings, its number of parameters, and the vocabulary that
+# goes with it.
 
 
 rule inspect_checkpoint:
@@ -19,6 +20,7 @@ rule inspect_checkpoint:
     params:
         family=lambda wildcards: model_of(wildcards).family,
         sizes=lambda wildcards: json.dumps(model_of(wildcards).sizes),
+        settings=lambda wildcards: json.dumps(model_of(wildcards).settings),
         code=code("inspect_checkpoint", "torch"),
     message:
         "{wildcards.model}: reading the sizes off {input.checkpoint}"
@@ -27,6 +29,7 @@ rule inspect_checkpoint:
         " --checkpoint {input.checkpoint:q}"
         " --family {params.family:q}"
         " --sizes {params.sizes:q}"
+        " --settings {params.settings:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 

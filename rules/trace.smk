@@ -19,7 +19,6 @@ rule trace:
         mem_mb=memory(400, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         part=lambda wildcards: wildcards.part,
         code=code("trace", "torch"),
     message:
@@ -27,7 +26,7 @@ rule trace:
     shell:
         "python -m workflow_scripts.trace"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --part {params.part}"
         " --output {output:q}"
         " > {log:q} 2>&1"

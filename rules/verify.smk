@@ -18,7 +18,6 @@ rule make_reference:
         mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        family=lambda wildcards: model_of(wildcards).family,
         lengths=CONFIG.verification.lengths,
         segments=CONFIG.verification.segments,
         code=code("make_reference", "torch", "kaldi-native-fbank"),
@@ -27,7 +26,7 @@ rule make_reference:
     shell:
         "python -m workflow_scripts.make_reference"
         " --checkpoint {input.checkpoint:q}"
-        " --family {params.family:q}"
+        " --description {input.description:q}"
         " --lengths {params.lengths}"
         " --segments {params.segments}"
         " --output {output:q}"

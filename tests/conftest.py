@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from transducer2ncnn import families
 from transducer2ncnn.base import layout
 from transducer2ncnn.export import convert, halve, torchscript
-from transducer2ncnn.families import model
+from transducer2ncnn.families import model, registry
 from transducer2ncnn.families.contract import Settings
 from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
 from transducer2ncnn.families.lstm.graph import build
@@ -26,6 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 #: Golden folders, with and without an LSTM projection.
 GOLDEN_MODELS = ("checkpoint-projection", "checkpoint-no-projection")
+
+
+#: Families that lie in the tests, found from here on as all others are.
+TEST_FAMILIES = ROOT / "tests" / "families"
+families.__path__.append(str(TEST_FAMILIES))
 
 
 def lstm_architecture(**sizes: int) -> LstmArchitecture:
@@ -50,8 +56,34 @@ def random_lstm(**sizes: int) -> Transducer:
     return build(lstm_architecture(**sizes)).eval().requires_grad_(False)
 
 
+def random_toy(**sizes: int) -> Transducer:
+    """The tests' own family (families/toy), small and with random weights."""
+    family = registry.find("toy")
+    small = {
+        "feature_dim": 80,
+        "encoder_dim": 16,
+        "decoder_dim": 8,
+        "joiner_dim": 10,
+        "vocab_size": 15,
+        "context_size": 2,
+        "num_layers": 2,
+        "attention_dim": 12,
+        "kernel": 5,
+    }
+    settings = family.settings(chunk_length=16, left_chunks=2)
+    torch.manual_seed(0)
+    architecture = family.architecture(family.sizes(**small | sizes), settings)
+    return model.untrained(family, architecture).eval().requires_grad_(False)
+
+
 #: Files whose tests take minutes, the longest first. Begun last, one would leave a core waiting.
-LONG = ("test_slurm.py", "test_workflow.py", "test_storage.py", "test_sources.py")
+LONG = (
+    "test_slurm.py",
+    "test_workflow.py",
+    "test_storage.py",
+    "test_sources.py",
+    "test_new_family.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,6 +150,14 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     arrays = reference.make(network, Verification().lengths, segments=25)
     reference.save(folder / "reference.npz", arrays)
     return Export(request.param, network, folder, folder / "reference.npz")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that ships, exported to a folder with fp32/ and fp16/ in it."""
+    folder = tmp_path_factory.mktemp("digits")
+    export(model.load(ROOT / "models" / "digits" / "pretrained.pt", "lstm"), folder)
+    return folder
 
 
 @contextmanager

@@ -11,11 +11,16 @@ from transducer2ncnn.engines.search import Decoding
 
 
 def tokens(
-    folders: Sequence[str], recordings: Mapping[str, np.ndarray], decoding: Decoding
+    folders: Sequence[tuple[str, float]], recordings: Mapping[str, np.ndarray], decoding: Decoding
 ) -> list[list[list[int]]]:
-    """Token ids by delivered folder and recording."""
+    """Token ids by delivered folder and recording.
+
+    Args:
+        folders: each with the seconds of silence to put behind the recordings.
+    """
     heard = []
-    for folder in folders:
+    for folder, tail_seconds in folders:
         loaded = recognizer.load(folder, threads=1, decoding=decoding)
-        heard.append([recognizer.decode(loaded, samples)[0] for samples in recordings.values()])
+        found = [recognizer.decode(loaded, x, tail_seconds) for x in recordings.values()]
+        heard.append([ids for ids, _ in found])
     return heard

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.quantization.recipes import SHIPPED, Part, Table
-from transducer2ncnn.workflow import config, precisions
+from transducer2ncnn.workflow import config
 
 
 @pytest.fixture(autouse=True)
@@ -284,20 +283,3 @@ def test_all_that_is_wrong_is_in_one_message() -> None:
             minimal(checkpoint="y.pt", chekpoint="x.pt") | {"verification": {"segments": 0}}
         )
     assert len(str(caught.value).splitlines()) == 4
-
-
-def fields(level: type[config.BaseModel], prefix: str) -> list[str]:
-    return [f"{prefix}{name}" for name in level.model_fields]
-
-
-def test_the_readme_explains_every_key() -> None:
-    readme = (ROOT / "README.md").read_text()
-    keys = [key for kind in config.SOURCES.values() for key in fields(kind, "models.<name>.")]
-    for kind in precisions.KINDS.values():
-        keys += fields(kind, "precisions.<name>.")
-    keys += fields(config.Calibration, "calibration.")
-    keys += fields(config.Verification, "verification.")
-    keys += fields(config.Transcription, "transcription.")
-    keys += fields(config.Evaluation, "evaluation.")
-    for key in keys:
-        assert f"| `{key}` |" in readme, key

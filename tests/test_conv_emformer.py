@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from conftest import GOLDEN
 from torch import Tensor
+from wrong_weights import values_changed
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
@@ -37,10 +39,12 @@ from transducer2ncnn.families.conv_emformer import (
 from transducer2ncnn.families.conv_emformer.graph import build, read_sizes
 from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.formats import checkpoint, param, sherpa
+from transducer2ncnn.quantization.recipes import Table
 from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import input_scale
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import fbank
+from transducer2ncnn.verification import proof, reference
 
 FOLDER = GOLDEN / "conv-emformer"
 STATED: dict[str, Any] = json.loads((FOLDER / "settings.json").read_text())
@@ -375,7 +379,7 @@ def export(model: Transducer, folder: Path) -> layout.Files:
     files = layout.ncnn_files(folder)
     for part, pair in files.items():
         torchscript.trace(model, part, folder / f"{part}.pt")
-        convert.convert(folder / f"{part}.pt", *pair, fp16=False)
+        convert.convert(folder / f"{part}.pt", *pair)
     return files
 
 
@@ -490,6 +494,13 @@ def described(model: Transducer) -> dict[str, Any]:
     }
 
 
+def assert_begins(tokens: list[int], wanted: list[int]) -> None:
+    """The golden tokens were found with half a second of silence behind, which is less."""
+    assert tokens[: len(wanted)] == wanted
+    more = golden(True).architecture.tail_seconds - 0.5
+    assert len(tokens) - len(wanted) <= more / 0.04 + of(golden(True)).chunk
+
+
 def check_sherpa(
     exports: Mapping[str, layout.Files],
     models: Mapping[str, Transducer],
@@ -508,7 +519,7 @@ def check_sherpa(
         delivery.deliver(
             exports[name], described | {"family": FAMILY.name}, FOLDER / "tokens.txt", folder / name
         )
-    folders = [str(folder / name) for name in models]
+    folders = [(str(folder / name), of(model).tail_seconds) for name, model in models.items()]
     by_sherpa = isolated.call(hearing.tokens, folders, recordings, decoding)
     for name, found in zip(models, by_sherpa, strict=True):
         plain = NcnnAsSherpa(exports[name], models[name].architecture)
@@ -535,10 +546,8 @@ def test_sherpa_ncnn_runs_it(
         for name in names:
             wanted = [greedy[wav][name] for wav in recordings()]
             own = [recording["sherpa_ncnn_2_1_15"] for recording in wanted]
-            assert found[name] == [
-                recording["tokens"] if tokens == "same" else tokens
-                for recording, tokens in zip(wanted, own, strict=True)
-            ]
+            for tokens, recording, other in zip(found[name], wanted, own, strict=True):
+                assert_begins(tokens, recording["tokens"] if other == "same" else other)
 
 
 def test_sherpa_ncnn_runs_others(others: Others, tmp_path: Path) -> None:
@@ -558,7 +567,7 @@ def test_pytorch_hears_what_the_recipe_does(masked: bool) -> None:
     greedy = json.loads((FOLDER / "expected-greedy.json").read_text())
     for name, samples in recordings().items():
         wanted = greedy[name]["masked" if masked else "unmasked"]["tokens"]
-        assert search.decode(TorchTransducer(golden(masked)), samples) == wanted
+        assert_begins(search.decode(TorchTransducer(golden(masked)), samples), wanted)
 
 
 def test_the_tail_is_long_enough() -> None:
@@ -638,7 +647,19 @@ def test_thresholds_are_the_real_tools(masked: bool) -> None:
     histograms = by_segments(golden(masked))
     assert histograms.keys() == wanted.keys()
     for name, layer in wanted.items():
-        found = input_scale(histograms[name])
+        found = input_scale(histograms[name], Table())
         assert found.absmax == pytest.approx(layer["max"], rel=1e-3), name
         assert found.threshold == pytest.approx(layer["threshold"], rel=1e-3), name
         assert found.scale == pytest.approx(layer["scale"], rel=1e-3), name
+
+
+def test_any_weight_off_by_a_percent_is_refused(
+    exported: dict[bool, layout.Files], tmp_path: Path
+) -> None:
+    arrays = reference.digest_weights(golden(True))
+    for part, (graph, bin_) in exported[True].items():
+        sound = proof.from_arrays(arrays, part)
+        assert proof.check(graph, bin_, sound, "fp32") > 0
+        for layer in values_changed(graph, bin_, tmp_path / "x.bin", (1.01,)):
+            with pytest.raises(proof.Mismatch, match=re.escape(layer)):
+                proof.check(graph, tmp_path / "x.bin", sound, "fp32")

@@ -53,7 +53,7 @@ def by_sherpa_ncnn(
     folder: Path, symbols: list[str], utterances: list[Utterance], how: Decoding, cache: Path
 ) -> list[Heard | None]:
     kept = Cache(cache, how)
-    decoding.fill_by_sherpa_ncnn(kept, utterances, folder, symbols, how, "test")
+    decoding.fill_by_sherpa_ncnn(kept, utterances, folder, symbols, 0.5, how, "test")
     return [kept.get(u) for u in utterances]
 
 
@@ -257,7 +257,7 @@ def test_the_first_tokens_latency(
     loaded = FakeRecognizer(clock, cost, needs=0.25)
     monkeypatch.setattr(speed.recognizer, "load", lambda *_: loaded)
     second = np.zeros(16000, dtype=np.float32)
-    found = speed.run("folder", [second, second, second], 1, search.GREEDY)
+    found = speed.run("folder", [second, second, second], 1, 0.5, search.GREEDY)
     assert found["first_token_heard"] == pytest.approx(heard)
     assert found["first_token_latency"] == pytest.approx(latency)
     # 15 chunks, the silence behind it included, which lasts half a second.
@@ -266,7 +266,7 @@ def test_the_first_tokens_latency(
 
 def test_recordings_without_a_token_have_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed.recognizer, "load", lambda *_: FakeRecognizer([0.0], 0.0, 99.0))
-    found = speed.run("folder", [np.zeros(1600, dtype=np.float32)], 1, search.GREEDY)
+    found = speed.run("folder", [np.zeros(1600, dtype=np.float32)], 1, 0.5, search.GREEDY)
     assert found["first_token_latency"] is None
 
 
@@ -278,7 +278,9 @@ def test_rounds_are_interleaved_and_summed_up(monkeypatch: pytest.MonkeyPatch) -
         return dict.fromkeys(speed.FIGURES, float(len(calls)))
 
     monkeypatch.setattr(speed.isolated, "call", call)
-    found = speed.measure({"fp32": Path("a"), "int8": Path("b")}, [], rounds=3, threads=1)
+    found = speed.measure(
+        {"fp32": Path("a"), "int8": Path("b")}, [], rounds=3, threads=1, tail_seconds=0.5
+    )
     assert calls == ["a", "b"] * 3
     assert found["int8"]["load_seconds"] == {"median": 4.0, "min": 2.0, "max": 6.0}
 

@@ -175,10 +175,10 @@ def test_a_vector_whose_axis_ncnn_would_guess_is_refused(
         files = tmp_path / f"{name}.param", tmp_path / f"{name}.bin"
         if name == "vector":
             with pytest.raises(UserError, match=r"vector.pt.*mul_\d+ would take a constant vector"):
-                convert.convert(path, *files, fp16=False)
+                convert.convert(path, *files)
             assert not files[0].exists()
             monkeypatch.setattr(convert, "check_vectors", lambda *_: None)
-        convert.convert(path, *files, fp16=False)
+        convert.convert(path, *files)
         monkeypatch.undo()
         for rows in (4, 6):
             (out,) = Network(*files).run({"in0": x[:rows]}, ["out0"])

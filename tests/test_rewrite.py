@@ -273,7 +273,9 @@ def test_sherpa_ncnn_hears_what_plain_ncnn_hears(
     delivery.deliver(files, description, INT8 / "tokens.txt", tmp_path / "sherpa")
     wavs = sorted((INT8 / "wavs").glob("*.wav"))
     recordings = {wav.name: audio.read(wav) for wav in wavs}
-    by_sherpa = transcription.sherpa_texts(tmp_path / "sherpa", recordings, threads=1)
+    by_sherpa = transcription.sherpa_texts(
+        tmp_path / "sherpa", recordings, threads=1, tail_seconds=0.5
+    )
     architecture = described(description)
     symbols = tokens.read(INT8 / "tokens.txt", architecture.sizes.vocab_size)
     transducer = NcnnTransducer(files, architecture)

@@ -62,7 +62,7 @@ def recordings() -> dict[str, np.ndarray]:
 def test_it_hears_what_plain_ncnn_hears(
     exported: Export, folder: Path, recordings: dict[str, np.ndarray]
 ) -> None:
-    by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
+    by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1, tail_seconds=0.5)
     transducer = NcnnTransducer(exported.files("fp32"), exported.architecture)
     symbols = tokens.read(folder / "tokens.txt", exported.sizes.vocab_size)
     by_ncnn = [tokens.to_text(search.decode(transducer, x), symbols) for x in recordings.values()]
@@ -75,7 +75,7 @@ def test_it_refuses_an_unpatched_folder(
 ) -> None:
     shutil.copy(exported.files("fp32")["encoder"][0], layout.ncnn_files(folder)["encoder"][0])
     with pytest.raises(UserError, match="sherpa-ncnn cannot run the model in .*its process"):
-        transcription.sherpa_texts(folder, recordings, threads=1)
+        transcription.sherpa_texts(folder, recordings, threads=1, tail_seconds=0.5)
 
 
 def test_a_crash_is_an_error_with_what_it_printed(
@@ -84,7 +84,7 @@ def test_a_crash_is_an_error_with_what_it_printed(
     for _, bin_ in layout.ncnn_files(folder).values():
         bin_.write_bytes(b"")
     with pytest.raises(UserError, match="its process (crashed|exited)") as caught:
-        transcription.sherpa_texts(folder, recordings, threads=1)
+        transcription.sherpa_texts(folder, recordings, threads=1, tail_seconds=0.5)
     assert "sherpa-ncnn loads" in str(caught.value)
 
 
@@ -124,7 +124,7 @@ def test_parts_of_several_precisions_in_one_folder(golden_int8: dict, tmp_path: 
         assert len(list(folder.iterdir())) == 7
         delivered = layout.delivered_files(folder)
         assert delivered["encoder"][0].name == files["encoder"][0].name
-        by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1)
+        by_sherpa = transcription.sherpa_texts(folder, recordings, threads=1, tail_seconds=0.5)
         assert all(len(text) > 10 for text in by_sherpa)
 
 

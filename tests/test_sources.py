@@ -111,6 +111,17 @@ def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
     }
 
 
+def test_models_of_one_origin_share_what_is_fetched_and_averaged(finished: Sources) -> None:
+    config = finished.config()
+    for name in ("hub", "trained"):
+        config["models"][f"{name}-twin"] = config["models"][name]
+    planned = {m for m in finished.planned(config) if "-twin: " in m}
+    read = {m.split(" off ")[1] for m in planned if "reading the sizes off" in m}
+    assert read == {"results/hub/hub/exp/pretrained.pt", "results/trained/averaged.pt"}
+    # All that the twins are made of is there.
+    assert not any("fetching" in m or "averaging" in m for m in finished.planned(config))
+
+
 def test_an_average_is_exported(finished: Sources) -> None:
     network = model.load(results(finished, "trained") / "averaged.pt", "lstm")
     check_computes(network, np.load(GOLDEN_MODEL / "expected-epoch-4-avg-2-averaged-model.npz"))
@@ -239,7 +250,7 @@ def test_what_sherpa_ncnn_cannot_run_is_verified_and_refused_there(
     done = finished.snakemake(config, "--cores", "2", f"results/{size}")
     assert done.returncode != 0
     output = done.stdout + done.stderr
-    assert f"not made. The model's {message}, and sherpa-ncnn supports" in output
+    assert f"not delivered. The model's {message}, and sherpa-ncnn supports" in output
     verification = json.loads((results(finished, size) / "verification/fp32.json").read_text())
     assert verification["parts"].keys() == {"encoder", "decoder", "joiner"}
     assert all(part["max_error"] < 1e-4 for part in verification["parts"].values())

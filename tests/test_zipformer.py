@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from conftest import GOLDEN, ROOT
 from torch import Tensor, nn
+from wrong_weights import values_changed
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
@@ -33,6 +35,7 @@ from transducer2ncnn.families.zipformer import (
 from transducer2ncnn.families.zipformer.graph import build, read_sizes
 from transducer2ncnn.formats import checkpoint, param, sherpa
 from transducer2ncnn.speech import audio
+from transducer2ncnn.verification import proof, reference
 
 BEAM = Decoding("modified_beam_search", 4)
 
@@ -369,7 +372,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], layout
         files = layout.ncnn_files(folder)
         for part, (graph, weights) in files.items():
             torchscript.trace(golden(name), part, folder / f"{part}.pt")
-            convert.convert(folder / f"{part}.pt", graph, weights, fp16=False)
+            convert.convert(folder / f"{part}.pt", graph, weights)
         return files
 
     return export
@@ -470,10 +473,10 @@ def deliver(files: layout.Files, a: ZipformerArchitecture, tokens: Path, folder:
 
 
 def by_sherpa(
-    folder: str, samples: Sequence[np.ndarray], decoding: Decoding
+    folder: str, samples: Sequence[np.ndarray], tail_seconds: float, decoding: Decoding
 ) -> list[tuple[list[int], str]]:
     loaded = recognizer.load(folder, threads=1, decoding=decoding)
-    return [recognizer.decode(loaded, x) for x in samples]
+    return [recognizer.decode(loaded, x, tail_seconds) for x in samples]
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, BEAM], ids=["greedy", "beam"])
@@ -484,7 +487,7 @@ def test_sherpa_ncnn_runs_it(
     files, a = exported(name), golden(name).architecture
     samples = list(recordings().values())
     deliver(files, a, GOLDEN / CASES[name].folder / "tokens.txt", tmp_path / "sherpa")
-    found = isolated.call(by_sherpa, str(tmp_path / "sherpa"), samples, decoding)
+    found = isolated.call(by_sherpa, str(tmp_path / "sherpa"), samples, a.tail_seconds, decoding)
     plain = NcnnAsSherpa(files, a)
     assert [tokens for tokens, _ in found] == [search.decode(plain, x, decoding) for x in samples]
     assert sum(len(tokens) for tokens, _ in found) > 10
@@ -493,3 +496,13 @@ def test_sherpa_ncnn_runs_it(
         for (_, text), wanted in zip(found, greedy.values(), strict=True):
             # Without silence behind; what comes of that stands at the end.
             assert text.startswith(wanted["text_of_sherpa_ncnn_2_1_15"])
+
+
+def test_any_weight_off_by_a_percent_is_refused(exported: Exported, tmp_path: Path) -> None:
+    arrays = reference.digest_weights(golden("golden"))
+    for part, (graph, bin_) in exported("golden").items():
+        sound = proof.from_arrays(arrays, part)
+        assert proof.check(graph, bin_, sound, "fp32") > 0
+        for layer in values_changed(graph, bin_, tmp_path / "x.bin", (1.01,)):
+            with pytest.raises(proof.Mismatch, match=re.escape(layer)):
+                proof.check(graph, tmp_path / "x.bin", sound, "fp32")

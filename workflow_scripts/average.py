@@ -23,7 +23,9 @@ def main() -> None:
         state = averaging.interval_mean(*args.checkpoints)
     else:
         state = averaging.mean(args.checkpoints)
-    checkpoint.save(args.output, state)
+    # The newest one's training parameters, among which settings may be that no tensor tells.
+    training = checkpoint.Checkpoint(args.checkpoints[-1]).plain_values()
+    checkpoint.save(args.output, state, training)
     how = "the interval between" if args.interval else "the mean of"
     print(f"{args.output}: {how} {', '.join(map(str, args.checkpoints))}")
 

@@ -1,11 +1,14 @@
 """Decode one shard of an evaluation with the checkpoint, in PyTorch: the reference."""
 
 import argparse
+import json
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.formats import tokens
@@ -19,18 +22,20 @@ CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "so
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--family", required=True)
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
     decoding_arguments.add_shard(parser)
     args = parser.parse_args()
 
     how = decoding_arguments.decoding(args)
     model_digest = decoding.digest([args.checkpoint, args.tokens])
-    code = code_digest(*CODE, family=args.family)
-    cache = decoding.Cache(args.cache, args.family, model_digest, how, code)
+    description = reading.read_json(args.description)
+    family, settings = description["family"], json.dumps(description["settings"])
+    code = code_digest(*CODE, family=family)
+    cache = decoding.Cache(args.cache, family, settings, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        fill(cache, new, args, how)
+        fill(cache, new, description, args, how)
     heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
@@ -40,6 +45,7 @@ def main() -> None:
 def fill(
     cache: decoding.Cache,
     utterances: list[recordings.Utterance],
+    description: dict[str, Any],
     args: argparse.Namespace,
     how: search.Decoding,
 ) -> None:
@@ -53,7 +59,7 @@ def fill(
     torch.set_num_threads(1)
     # Which of its implementations PyTorch takes is nothing that a user could act on.
     warnings.filterwarnings("ignore", message="LSTM with projections")
-    network = model.load(args.checkpoint, args.family)
+    network = model.load_described(args.checkpoint, description)
     symbols = tokens.read(args.tokens, network.architecture.sizes.vocab_size)
     transducer = TorchTransducer(network)
 

@@ -5,7 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
@@ -28,17 +28,20 @@ def main() -> None:
     files, how = ncnn_files(args), decoding_arguments.decoding(args)
     paths = [path for pair in files.values() for path in pair]
     model_digest = decoding.digest([*paths, args.tokens])
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     code = code_digest(*CODE, family=description["family"])
-    cache = decoding.Cache(args.cache, model_digest, how, code)
+    settings = json.dumps(description["settings"])
+    cache = decoding.Cache(args.cache, settings, model_digest, how, code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        sizes = described(description).sizes
-        symbols = tokens.read(args.tokens, sizes.vocab_size)
+        architecture = described(description)
+        symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
-            decoding.fill_by_sherpa_ncnn(cache, new, folder, symbols, how, args.output)
+            decoding.fill_by_sherpa_ncnn(
+                cache, new, folder, symbols, architecture.tail_seconds, how, args.output
+            )
     heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"

@@ -1,4 +1,4 @@
-"""Read a checkpoint's sizes and count its parameters."""
+"""Read a checkpoint's sizes, settle its settings and count its parameters."""
 
 import argparse
 import json
@@ -12,17 +12,23 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--family", required=True)
     parser.add_argument("--sizes", type=json.loads, default={}, help="sizes that it must have")
+    parser.add_argument(
+        "--settings", type=json.loads, default={}, help="settings that the configuration states"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
     if args.sizes:
         model.check_stated(args.checkpoint, args.family, args.sizes)
-    description = model.describe(args.checkpoint, args.family)
+    description = model.describe(args.checkpoint, args.family, args.settings)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
+    for name, value in description["settings"].items():
+        print(f"{name}: {value}, from {description['settings_from'][name]}")
     files.write_json(args.output, description)
     counts = ", ".join(f"{part} {count:,}" for part, count in description["parameters"].items())
-    print(f"{args.checkpoint}: parameters {counts}")
+    # One line: it is what a run shows of this.
+    print(" ".join([f"{args.checkpoint}: parameters {counts}.", *description["remarks"]]))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.families import model
 from transducer2ncnn.quantization import observing, sharing, statistics
 from transducer2ncnn.speech import audio
@@ -16,17 +17,19 @@ PROGRESS_INTERVAL = 2.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--family", required=True)
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--recordings", required=True, help="as measured")
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    durations = sharing.read_recordings(args.recordings)
+    measured = sharing.read_recordings(args.recordings)
+    durations = {wav: x.seconds for wav, x in measured.items()}
     mine = sharing.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
-    network = model.load(args.checkpoint, args.family)
+    description = reading.read_json(args.description)
+    network = model.load_described(args.checkpoint, description)
 
     # Read when they are needed: a batch of long recordings would fill the memory.
     batches = (((wav, audio.blocks(wav)) for wav in batch) for batch in mine)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transducer2ncnn.base.layout import delivered_files
-from transducer2ncnn.engines.search import GREEDY, TAIL_SILENCE, Decoding
-from transducer2ncnn.speech.features import SAMPLE_RATE
+from transducer2ncnn.engines.search import GREEDY, Decoding
+from transducer2ncnn.speech.features import SAMPLE_RATE, silence
 
 if TYPE_CHECKING:
     import sherpa_ncnn
@@ -41,15 +41,17 @@ def start(recognizer: sherpa_ncnn.Recognizer) -> None:
     recognizer.stream = recognizer.recognizer.create_stream()
 
 
-def decode(recognizer: sherpa_ncnn.Recognizer, samples: np.ndarray) -> tuple[list[int], str]:
-    """Token ids and text of one recording: (n,) float32 samples at 16 kHz."""
+def decode(
+    recognizer: sherpa_ncnn.Recognizer, samples: np.ndarray, tail_seconds: float
+) -> tuple[list[int], str]:
+    """Token ids and text of one recording.
+
+    Args:
+        samples: (n,) float32 in [−1, 1] at 16 kHz.
+        tail_seconds: silence to put behind it, as the model's architecture has it.
+    """
     start(recognizer)
     recognizer.accept_waveform(SAMPLE_RATE, samples)
-    recognizer.accept_waveform(SAMPLE_RATE, tail())
+    recognizer.accept_waveform(SAMPLE_RATE, silence(tail_seconds))
     recognizer.input_finished()
     return recognizer.tokens, recognizer.text.strip()
-
-
-def tail() -> np.ndarray:
-    """The silence behind a recording: (n,) samples."""
-    return np.zeros(int(TAIL_SILENCE * SAMPLE_RATE), dtype=np.float32)

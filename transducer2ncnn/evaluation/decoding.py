@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base import files, isolated
+from transducer2ncnn.base import files, isolated, reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines import recognizer
@@ -47,7 +47,7 @@ class Cache:
 
     def get(self, utterance: Utterance) -> Heard | None:
         try:
-            return Heard(**json.loads(self._file(utterance).read_text(encoding="utf-8")))
+            return reading.parse_row(self._file(utterance).read_bytes(), Heard)
         except (FileNotFoundError, ValueError):  # a crash of the machine can leave a file empty
             return None
 
@@ -99,6 +99,7 @@ def fill_by_sherpa_ncnn(
     utterances: list[Utterance],
     folder: str | Path,
     symbols: list[str],
+    tail_seconds: float,
     decoding: Decoding,
     who: str,
 ) -> None:
@@ -107,12 +108,22 @@ def fill_by_sherpa_ncnn(
     Args:
         folder: made for sherpa-ncnn.
         symbols: of the model's tokens, by id.
+        tail_seconds: silence to put behind each, as the model's architecture has it.
 
     Raises:
         UserError: sherpa-ncnn refused the model or crashed; with what it printed last.
     """
     try:
-        isolated.call(_fill_by_sherpa_ncnn, cache, utterances, str(folder), symbols, decoding, who)
+        isolated.call(
+            _fill_by_sherpa_ncnn,
+            cache,
+            utterances,
+            str(folder),
+            symbols,
+            tail_seconds,
+            decoding,
+            who,
+        )
     except isolated.IsolatedError as e:
         raise UserError(f"sherpa-ncnn cannot run the model: {e}") from None
 
@@ -122,13 +133,14 @@ def _fill_by_sherpa_ncnn(
     utterances: list[Utterance],
     folder: str,
     symbols: list[str],
+    tail_seconds: float,
     decoding: Decoding,
     who: str,
 ) -> None:
     loaded = recognizer.load(folder, threads=1, decoding=decoding)
 
     def hear(samples: np.ndarray) -> Heard:
-        ids, text = recognizer.decode(loaded, samples)
+        ids, text = recognizer.decode(loaded, samples, tail_seconds)
         return Heard([symbols[i] for i in ids], text)
 
     fill(cache, utterances, hear, who)

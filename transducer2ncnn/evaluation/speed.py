@@ -28,7 +28,7 @@ from transducer2ncnn.base import isolated
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.engines import recognizer
 from transducer2ncnn.engines.search import GREEDY, Decoding
-from transducer2ncnn.speech.features import SAMPLE_RATE
+from transducer2ncnn.speech.features import SAMPLE_RATE, silence
 
 #: Seconds of audio that are handed over at once.
 CHUNK = 0.1
@@ -50,6 +50,7 @@ def measure(
     recordings: list[np.ndarray],
     rounds: int,
     threads: int,
+    tail_seconds: float,
     decoding: Decoding = GREEDY,
 ) -> dict[str, dict[str, Any]]:
     """Median, min and max over the rounds of each figure, for each folder.
@@ -58,6 +59,7 @@ def measure(
         folders: made for sherpa-ncnn, by name.
         recordings: (n,) float32 samples at 16 kHz each.
         threads: that sherpa-ncnn computes with.
+        tail_seconds: silence to put behind each, as the model's architecture has it.
 
     Returns:
         By name and by figure. A latency is None where not one recording gave a token.
@@ -69,7 +71,7 @@ def measure(
     for _ in range(rounds):
         for name, folder in folders.items():
             try:
-                found = isolated.call(run, str(folder), recordings, threads, decoding)
+                found = isolated.call(run, str(folder), recordings, threads, tail_seconds, decoding)
             except isolated.IsolatedError as e:
                 raise UserError(f"sherpa-ncnn cannot run {name}: {e}") from None
             measured[name].append(found)
@@ -80,27 +82,34 @@ def measure(
 
 
 def run(
-    folder: str, recordings: list[np.ndarray], threads: int, decoding: Decoding
+    folder: str,
+    recordings: list[np.ndarray],
+    threads: int,
+    tail_seconds: float,
+    decoding: Decoding,
 ) -> dict[str, float | None]:
     """One measurement, of this process: to be called in one of its own."""
     start = time.perf_counter()
     loaded = recognizer.load(folder, threads, decoding)
     load_seconds = time.perf_counter() - start
-    streamed = [_stream(loaded, samples) for samples in recordings]
+    streamed = [_stream(loaded, samples, tail_seconds) for samples in recordings]
     computing, audio = (sum(column) for column in list(zip(*streamed, strict=True))[:2])
-    first = [(heard, latency) for _, _, heard, latency in streamed if latency is not None]
+    latencies = [latency for *_, latency in streamed if latency is not None]
+    heard = [heard for _, _, heard, _ in streamed if heard is not None]
     return {
         "real_time_factor": computing / audio,
-        "first_token_latency": statistics.median(x[1] for x in first) if first else None,
-        "first_token_heard": statistics.median(x[0] for x in first) if first else None,
+        "first_token_latency": statistics.median(latencies) if latencies else None,
+        "first_token_heard": statistics.median(heard) if heard else None,
         "peak_memory_mb": peak_memory(),
         "load_seconds": load_seconds,
     }
 
 
-def _stream(loaded: Any, samples: np.ndarray) -> tuple[float, float, float | None, float | None]:
+def _stream(
+    loaded: Any, samples: np.ndarray, tail_seconds: float
+) -> tuple[float, float, float | None, float | None]:
     """Seconds of computing and of audio; audio heard and seconds gone by at the first token."""
-    samples = np.concatenate([samples, recognizer.tail()])
+    samples = np.concatenate([samples, silence(tail_seconds)])
     size = int(CHUNK * SAMPLE_RATE)
     computing = clock = 0.0
     heard = latency = None
@@ -146,6 +155,7 @@ def cpu() -> str:
 
 
 def _spread(values: list[float | None]) -> dict[str, float] | None:
-    if None in values:
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
         return None
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {"median": statistics.median(found), "min": min(found), "max": max(found)}

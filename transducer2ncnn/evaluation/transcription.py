@@ -29,29 +29,34 @@ class Transcript:
         return self.sherpa_ncnn == self.ncnn
 
 
-def sherpa_texts(folder: str | Path, recordings: dict[str, np.ndarray], threads: int) -> list[str]:
+def sherpa_texts(
+    folder: str | Path, recordings: dict[str, np.ndarray], threads: int, tail_seconds: float
+) -> list[str]:
     """What sherpa-ncnn hears in each recording, in a process of its own.
 
     Args:
         folder: a delivered model: six model files and tokens.txt.
         recordings: (n,) float32 samples at 16 kHz, by name.
+        tail_seconds: silence to put behind each, as the model's architecture has it.
 
     Raises:
         UserError: sherpa-ncnn refused the model or crashed; with what it printed last.
     """
     try:
-        return isolated.call(_sherpa_texts, str(folder), recordings, threads)
+        return isolated.call(_sherpa_texts, str(folder), recordings, threads, tail_seconds)
     except isolated.IsolatedError as e:
         raise UserError(f"sherpa-ncnn cannot run the model in {folder}: {e}") from None
 
 
-def _sherpa_texts(folder: str, recordings: dict[str, np.ndarray], threads: int) -> list[str]:
+def _sherpa_texts(
+    folder: str, recordings: dict[str, np.ndarray], threads: int, tail_seconds: float
+) -> list[str]:
     print(f"sherpa-ncnn loads {folder}", file=sys.stderr, flush=True)
     loaded = recognizer.load(folder, threads)
     texts = []
     for name, samples in recordings.items():
         print(f"sherpa-ncnn decodes {name}", file=sys.stderr, flush=True)
-        _, text = recognizer.decode(loaded, samples)
+        _, text = recognizer.decode(loaded, samples, tail_seconds)
         texts.append(text)
     return texts
 

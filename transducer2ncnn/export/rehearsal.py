@@ -59,7 +59,8 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
     Raises:
         UserError: sherpa-ncnn or ncnn cannot run the model, or they do not agree.
     """
-    sizes = described(description).sizes
+    architecture = described(description)
+    sizes = architecture.sizes
     tokens_file.read(folder / "tokens.txt", sizes.vocab_size)
     samples = bursts(np.random.default_rng(0), SECONDS * SAMPLE_RATE)
     encoder = files["encoder"][0]
@@ -81,7 +82,7 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
         named = Path(temporary, "named")
         _with_joiner(folder, named, weight, bias)
         try:
-            heard = isolated.call(_hear, folder, named, samples)
+            heard = isolated.call(_hear, folder, named, samples, architecture.tail_seconds)
         except isolated.IsolatedError as e:
             raise UserError(f"sherpa-ncnn cannot run it: {e}") from None
     if len(heard) != len(expected):
@@ -170,12 +171,12 @@ class _Frames(NcnnTransducer):
         return self._logits
 
 
-def _hear(folder: Path, named: Path, samples: np.ndarray) -> list[int]:
+def _hear(folder: Path, named: Path, samples: np.ndarray, tail_seconds: float) -> list[int]:
     """Run both models by sherpa-ncnn; the tokens of the second."""
     tokens: list[int] = []
     for model in (folder, named):
         print(f"sherpa-ncnn loads {model}", file=sys.stderr, flush=True)
         loaded = recognizer.load(model, threads=1)
         print(f"sherpa-ncnn decodes {SECONDS} s of noise", file=sys.stderr, flush=True)
-        tokens, _ = recognizer.decode(loaded, samples)
+        tokens, _ = recognizer.decode(loaded, samples, tail_seconds)
     return tokens

@@ -59,7 +59,7 @@ def example_inputs(
             torch.from_numpy(normal(1, sizes.encoder_dim)),
             torch.from_numpy(normal(1, sizes.decoder_dim)),
         )
-    states = [normal(*state.shape) for state in architecture.states()]
+    states = architecture.random_states(rng)
     features = normal(frames, sizes.feature_dim)
     return to_torch(architecture, architecture.encoder_inputs(features, states))
 

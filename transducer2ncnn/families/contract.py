@@ -170,6 +170,13 @@ class Architecture(ABC, Generic[SizesT, SettingsT]):
     def initial_states(self) -> list[np.ndarray]:
         return [np.zeros(state.shape, dtype=np.float32) for state in self.states()]
 
+    def random_states(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """States that no recording leads to, to compare networks on.
+
+        A family whose states hold more than activations, such as counts, says what makes sense.
+        """
+        return [rng.standard_normal(x.shape, dtype=np.float32) for x in self.states()]
+
     def carried(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The states out of a segment's outputs, in the shapes that the next one is given."""
         returned = outputs[self.first_state :]

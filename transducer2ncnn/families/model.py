@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,29 +16,92 @@ from transducer2ncnn import families
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families import registry
-from transducer2ncnn.families.contract import Family, Sizes
+from transducer2ncnn.families.contract import Architecture, Family, Sizes
 from transducer2ncnn.families.modules import Graph, Transducer, check_tensors
-from transducer2ncnn.formats.checkpoint import fold_scale, inference_tensors, load_state_dict
+from transducer2ncnn.families.settings import Settled, Value, settle
+from transducer2ncnn.formats.checkpoint import (
+    Checkpoint,
+    fold_scale,
+    inference_tensors,
+    load_state_dict,
+)
 
 
-def load(checkpoint: str | Path, family: str, parts: Sequence[str] = PARTS) -> Transducer:
+def load(
+    checkpoint: str | Path,
+    family: str,
+    parts: Sequence[str] = PARTS,
+    settings: Mapping[str, Value] | None = None,
+) -> Transducer:
     """The model, in evaluation mode and without gradients.
 
     Args:
         family: its family's name.
         parts: those to load; the others are there without weights.
+        settings: those that the configuration states.
 
     Raises:
         UserError: the checkpoint cannot be opened safely, is not of this family, or holds NaN or
-            infinity in a part that is loaded.
+            infinity in a part that is loaded; or a setting is missing or wrong.
     """
-    found = registry.find(family)
+    return _load(checkpoint, registry.find(family), settings or {}, parts)[0]
+
+
+def load_described(
+    checkpoint: str | Path, description: Mapping[str, Any], parts: Sequence[str] = PARTS
+) -> Transducer:
+    """The same of a model that was described before: what it is has been settled.
+
+    Args:
+        description: what ``describe`` returned.
+    """
+    architecture = registry.described(description)
+    family = registry.find(description["family"])
     stored = load_state_dict(checkpoint)
+    with _explained(checkpoint, stored, family):
+        model = _build(architecture, family, inference_tensors(stored))
+    return _with_weights(model, stored, parts, checkpoint)
+
+
+def untrained(family: Family, architecture: Architecture[Any, Any]) -> Transducer:
+    """A model as it is before training."""
+    return _graph(family).build(architecture)
+
+
+def _load(
+    checkpoint: str | Path, family: Family, stated: Mapping[str, Value], parts: Sequence[str]
+) -> tuple[Transducer, Settled]:
+    opened = Checkpoint(checkpoint)
+    stored = opened.state_dict("model")
     tensors = inference_tensors(stored)
-    try:
-        model = _untrained(found, tensors)
-    except UserError as e:
-        raise UserError(f"{checkpoint}: {e}{_looks_like(tensors, found)}") from None
+    with _explained(checkpoint, stored, family):
+        sizes = _graph(family).read_sizes(tensors)
+        _check_positive(sizes)
+    settled = settle(family, stated, opened.plain_values(), checkpoint)
+    with _explained(checkpoint, stored, family):
+        model = _build(family.architecture(sizes, settled.settings), family, tensors)
+    return _with_weights(model, stored, parts, checkpoint), settled
+
+
+def _graph(family: Family) -> Graph:
+    return cast(Graph, importlib.import_module(f"{families.__name__}.{family.name}.graph"))
+
+
+def _build(
+    architecture: Architecture[Any, Any], family: Family, tensors: Mapping[str, Tensor]
+) -> Transducer:
+    """A model that has just these tensors, without memory for its weights."""
+    # On the meta device no memory is taken for weights that are about to be replaced.
+    with torch.device("meta"):
+        model = untrained(family, architecture)
+    check_tensors(tensors, model, family.title, family.recipes)
+    return model
+
+
+def _with_weights(
+    model: Transducer, stored: dict[str, Tensor], parts: Sequence[str], checkpoint: str | Path
+) -> Transducer:
+    tensors = inference_tensors(stored)
     for part in parts:
         names = [name for name in tensors if name.startswith(part + ".")]
         try:
@@ -48,17 +112,14 @@ def load(checkpoint: str | Path, family: str, parts: Sequence[str] = PARTS) -> T
     return model.eval().requires_grad_(False)
 
 
-def _untrained(family: Family, tensors: Mapping[str, Tensor]) -> Transducer:
-    """A model with the tensors' sizes, without memory for its weights."""
-    graph = cast(Graph, importlib.import_module(f"{families.__name__}.{family.name}.graph"))
-    sizes = graph.read_sizes(tensors)
-    _check_positive(sizes)
-    architecture = family.architecture(sizes, family.settings())
-    # On the meta device no memory is taken for weights that are about to be replaced.
-    with torch.device("meta"):
-        model = graph.build(architecture)
-    check_tensors(tensors, model, family.title, family.recipes)
-    return model
+@contextmanager
+def _explained(checkpoint: str | Path, stored: dict[str, Tensor], family: Family) -> Iterator[None]:
+    """Errors inside say which checkpoint it is, and what it looks like instead."""
+    try:
+        yield
+    except UserError as e:
+        looks_like = _looks_like(inference_tensors(stored), family)
+        raise UserError(f"{checkpoint}: {e}{looks_like}") from None
 
 
 def _check_positive(sizes: Sizes) -> None:
@@ -82,7 +143,9 @@ def _looks_like(tensors: Iterable[str], family: Family) -> str:
 
 def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) -> None:
     """Raise UserError where a size that the config states is not the checkpoint's."""
-    actual = dataclasses.asdict(load(checkpoint, family, parts=()).architecture.sizes)
+    found, stored = registry.find(family), load_state_dict(checkpoint)
+    with _explained(checkpoint, stored, found):
+        actual = dataclasses.asdict(_graph(found).read_sizes(inference_tensors(stored)))
     for name in stated:
         if name not in actual:
             raise UserError(f"sizes.{name}: no such size. Expected one of {', '.join(actual)}.")
@@ -95,18 +158,25 @@ def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) ->
         )
 
 
-def describe(checkpoint: str | Path, family: str) -> dict[str, Any]:
+def describe(
+    checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
+) -> dict[str, Any]:
     """What the later steps need to know of a checkpoint without opening it again.
+
+    Args:
+        settings: those that the configuration states.
 
     Raises:
         UserError: as ``load`` of all parts.
     """
-    model = load(checkpoint, family)
+    model, settled = _load(checkpoint, registry.find(family), settings or {}, PARTS)
     counts = {part: _num_parameters(model.part(part)) for part in PARTS}
     return {
         "family": family,
         "sizes": dataclasses.asdict(model.architecture.sizes),
         "settings": dataclasses.asdict(model.architecture.settings),
+        "settings_from": settled.origins,
+        "remarks": settled.remarks,
         "parameters": counts | {"total": sum(counts.values())},
     }
 

@@ -6,10 +6,11 @@ elsewhere: how a scale is chosen does not change what was observed.
 
 What is counted is what sherpa-ncnn's generate-int8-scale-table sees, which runs the encoder
 on one segment at a time: a value inside the convolutions counts once for every segment that sees
-it, and what follows the last full segment is not seen at all. Here the encoder runs on many
-segments of many recordings at once, since none of its values depends on how they are cut.
+it, and what follows the last full segment is not seen at all. So does the encoder run here, on
+many recordings side by side, where the network can take them so. A network that can be cut
+anywhere runs on many segments at once, for none of its values depends on how they are cut.
 
-Shapes: B recordings in a batch, K output frames in a chunk of time.
+Shapes: B recordings in a batch, K segments in a chunk of time, T' output frames in one.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
 from transducer2ncnn.speech.features import FbankStream
 
-#: The axis that time runs along in a layer's input, batch first, by the layer's type; those that
-#: are observed.
+#: The types of layers that are observed, with the axis that time runs along in their inputs, batch
+#: first. Only networks that can be cut anywhere must have it there.
 TIME_AXIS = {"Conv2d": 2, "Linear": 1}
+
+#: What is told of a layer on the way: its name, itself and its input.
+See = Callable[[str, nn.Module, Tensor], None]
 
 #: The networks of a transducer that are observed.
 PARTS = ("encoder", "joiner")
 
-#: Output frames that the encoder computes at a time.
+#: Segments that are read and searched at a time.
 CHUNK = 32
 
 NOT_FINITE_ADVICE = (
@@ -116,7 +120,8 @@ class _Run:
         while going := [recording for recording in going if recording.read_chunk() > 0]:
             # The longest first: those that go on within the chunk are then always the first ones.
             going.sort(key=lambda recording: -recording.segments)
-            left = [recording.segments for recording in going]
+            segments = [recording.segments for recording in going]
+            left = [n * architecture.frames_per_segment for n in segments]
             encoder_out = self._encode(going)
             rows = torch.tensor([recording.row for recording in going])
             joined = [
@@ -126,15 +131,11 @@ class _Run:
             # Once more, on all frames together: counting frame by frame would take longer.
             names = [recording.name for _, n in _going(left) for recording in going[:n]]
             inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
-            _forward(
-                self._model.joiner,
-                inputs,
-                lambda layer, _, x, names=names: self._count("joiner", layer, x, names),
-            )
-            yield sum(left) * architecture.hop * FRAME_SECONDS
+            self._join(inputs, names)
+            yield sum(segments) * architecture.hop * FRAME_SECONDS
 
     def _learn_layers(self) -> None:
-        """Find the layers, in order of execution, by running one segment, then two."""
+        """Find the layers, in order of execution, by running one segment, and perhaps two."""
         architecture, sizes = self._architecture, self._architecture.sizes
 
         def see(part: str, layer: str, module: nn.Module) -> None:
@@ -149,12 +150,14 @@ class _Run:
             window, _ = self._windows[layer]
             self._windows[layer] = (window, x.size(TIME_AXIS[type(module).__name__]) - window)
 
-        states = architecture.initial_states()
         segment = architecture.segment
-        for frames, hook in ((segment, see_one), (segment + architecture.hop, see_two)):
+        runs = [(segment, see_one)]
+        if architecture.any_length:
+            runs.append((segment + architecture.hop, see_two))
+        for frames, hook in runs:
             features = np.zeros((frames, sizes.feature_dim), dtype=np.float32)
-            inputs = to_torch(architecture, architecture.encoder_inputs(features, states))
-            encoder_out, *_ = _forward(self._model.encoder, inputs, hook)
+            recording = _Recording("", [], 0, architecture)
+            encoder_out = self._run([recording], [features], hook)
         decoder_out = self._model.decoder(torch.zeros(1, sizes.context_size, dtype=torch.long))
         _forward(
             self._model.joiner,
@@ -169,23 +172,42 @@ class _Run:
             recordings: those that go on, with the most segments first; their states move on.
 
         Returns:
-            (B, K, encoder_dim)
+            (B, K·T', encoder_dim), of the others' missing frames whatever.
         """
+        if self._architecture.any_length:
+            return self._encode_at_once(recordings)
+        segments = [recording.segments for recording in recordings]
+        encoded = []
+        for i, n in _going(segments):
+            out = self._encode_segment(recordings[:n], i)
+            encoded.append(torch.cat([out, out.new_zeros(len(recordings) - n, *out.shape[1:])]))
+        return torch.cat(encoded, dim=1)
+
+    def _encode_segment(self, recordings: list[_Recording], i: int) -> Tensor:
+        """Run the encoder on the segment ``i`` of the chunk, (B, T', encoder_dim)."""
+        start, length = i * self._architecture.hop, self._architecture.segment
+        if self._architecture.batch_axis is None and len(recordings) > 1:
+            return torch.cat([self._encode_segment([recording], i) for recording in recordings])
+
+        def see(layer: str, _: nn.Module, x: Tensor) -> None:
+            self._histograms["encoder"][layer].add(x.numpy())
+
+        try:
+            return self._run(
+                recordings, [r.features[start : start + length] for r in recordings], see
+            )
+        except NotFiniteError as e:
+            # Whose it is cannot be told from a batch, whose axis is where the layer has it.
+            for recording in recordings if len(recordings) > 1 else []:
+                self._encode_segment([recording], i)
+            names = ", ".join(recording.name for recording in recordings)
+            raise NotFiniteError(f"{names}: {e} {NOT_FINITE_ADVICE}") from None
+
+    def _encode_at_once(self, recordings: list[_Recording]) -> Tensor:
+        """The same of a network that can be cut anywhere, on all segments together."""
         architecture = self._architecture
         segments = [recording.segments for recording in recordings]
         length = architecture.segment + (segments[0] - 1) * architecture.hop
-        singles = []
-        for recording in recordings:
-            features = recording.features[:length]
-            features = np.pad(features, ((0, length - len(features)), (0, 0)))
-            arrays = architecture.encoder_inputs(features, recording.states)
-            singles.append(to_torch(architecture, arrays))
-        # An input without a batch axis is one number for a recording.
-        axes = [axis or 0 for axis in architecture.batch_axes()]
-        inputs = [
-            torch.cat(x, axis) for x, axis in zip(zip(*singles, strict=True), axes, strict=True)
-        ]
-
         own = torch.arange(segments[0]) < torch.tensor(segments)[:, None]  # (B, K)
         names = [recording.name for recording in recordings]
         rows = [recording.name for recording in recordings for _ in range(recording.segments)]
@@ -198,11 +220,53 @@ class _Run:
             else:
                 self._count("encoder", layer, windows[own], rows)
 
-        outputs = _forward(self._model.encoder, inputs, see)
-        for i, recording in enumerate(recordings):
-            single = (x.narrow(axis, i, 1) for x, axis in zip(outputs, axes, strict=True))
-            recording.states = architecture.carried(from_torch(architecture, tuple(single)))
-        return outputs[0]
+        features = [recording.features[:length] for recording in recordings]
+        padded = [np.pad(x, ((0, length - len(x)), (0, 0))) for x in features]
+        return self._run(recordings, padded, see)
+
+    def _run(self, recordings: list[_Recording], features: list[np.ndarray], see: See) -> Tensor:
+        """Run the encoder on the next features of recordings, whose states move on.
+
+        Args:
+            recordings: several only if the network has a batch axis.
+            features: (T, feature_dim) of each, all of one length.
+
+        Returns:
+            (B, frames, encoder_dim)
+        """
+        architecture = self._architecture
+        singles = [
+            to_torch(architecture, architecture.encoder_inputs(x, recording.states))
+            for x, recording in zip(features, recordings, strict=True)
+        ]
+        axes = architecture.batch_axes()
+        if len(recordings) == 1:
+            outputs = _forward(self._model.encoder, singles[0], see)
+            parts = [outputs]
+        else:
+            # An input without a batch axis is one number for a recording.
+            along = [axis or 0 for axis in axes]
+            inputs = [
+                torch.cat(x, axis)
+                for x, axis in zip(zip(*singles, strict=True), along, strict=True)
+            ]
+            outputs = _forward(self._model.encoder, inputs, see)
+            parts = [
+                tuple(x.narrow(axis, i, 1) for x, axis in zip(outputs, along, strict=True))
+                for i in range(len(recordings))
+            ]
+        for recording, part in zip(recordings, parts, strict=True):
+            recording.states = architecture.carried(from_torch(architecture, part))
+        out: Tensor = outputs[0]
+        return out[None] if axes[0] is None else out.movedim(axes[0], 0)
+
+    def _join(self, inputs: Sequence[Tensor], rows: Sequence[str]) -> None:
+        """Count what goes into the joiner's layers, given frames of the recordings in ``rows``."""
+
+        def see(layer: str, _: nn.Module, x: Tensor) -> None:
+            self._count("joiner", layer, x, rows)
+
+        _forward(self._model.joiner, inputs, see)
 
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
         """Count x (rows, …); each row is of the recording named in ``rows``."""
@@ -304,14 +368,10 @@ def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
         yield t, sum(n > t for n in segments)
 
 
-def _forward(
-    network: nn.Module,
-    inputs: Sequence[Tensor],
-    see: Callable[[str, nn.Module, Tensor], None],
-) -> Any:
+def _forward(network: nn.Module, inputs: Sequence[Tensor], see: See) -> Any:
     """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
 
-    def hook(name: str):
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         return lambda module, args: see(name, module, args[0])
 
     handles = [

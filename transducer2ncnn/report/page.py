@@ -39,16 +39,20 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
     environment.filters |= {
         "size": size,
         "percent": percent,
+        "share": share,
+        "decibels": decibels,
         "points": points,
         "power": power,
         "number": number,
         "fixed": fixed,
         "duration": duration,
         "listed": listed,
+        "amounts": amounts,
         "label": figures.label,
         "settings": settings,
         "groupby_in_order": grouped,
     }
+    assert environment.loader is not None
     style, _, _ = environment.loader.get_source(environment, "style.css")
     precisions = list(artifacts.verification)
     colors = figures.colors(precisions)
@@ -90,6 +94,16 @@ def percent(rate: float, digits: int = 2) -> str:
     return f"{100 * rate:.{digits}f}{NO_BREAK_SPACE}%"
 
 
+def share(rate: float | None) -> str:
+    """A percentage, or a dash where there was nothing to take it of."""
+    return "–" if rate is None else percent(rate)
+
+
+def decibels(ratio: float | None) -> str:
+    """A signal-to-noise ratio; None where there is no noise."""
+    return "∞" if ratio is None else f"{fixed(ratio, 1)}{NO_BREAK_SPACE}dB"
+
+
 def points(rate: float, digits: int = 2) -> str:
     """A difference of rates in percentage points, with its sign."""
     text = f"{100 * abs(rate):.{digits}f}"
@@ -128,6 +142,11 @@ def duration(seconds: float) -> str:
 def listed(words: list[str]) -> str:
     """One, two and three."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def amounts(value: int | list[int]) -> str:
+    """A size, or one for each stack of layers."""
+    return ", ".join(f"{x:,}" for x in (value if isinstance(value, list) else [value]))
 
 
 # What the sections show
@@ -198,7 +217,9 @@ def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
             {
                 "precision": precision,
                 "size": _total(files) if files else None,
-                "of_checkpoint": _total(files) / checkpoint["size"] if files else None,
+                "of_checkpoint": _total(files) / checkpoint["size"]
+                if files and checkpoint
+                else None,
                 "wer": evaluated["wer"] if evaluated else None,
                 "rise": evaluated["rise"] if evaluated else None,
                 "speed": speed["real_time_factor"] if speed else None,
@@ -307,8 +328,8 @@ def _source(wav: str, recording: Json | None, folder: Path) -> str:
 
 def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
     plots = {"rules": figures.rules("rules", artifacts.rule_graph)}
-    if folders := _folders(artifacts):
-        checkpoint = _checkpoint(artifacts.manifest)
+    folders, checkpoint = _folders(artifacts), _checkpoint(artifacts.manifest)
+    if folders and checkpoint:
         rows = [("checkpoint", colors["pytorch"], {"checkpoint": checkpoint["size"]})]
         for precision in artifacts.verification:
             parts = dict.fromkeys(PARTS, 0)

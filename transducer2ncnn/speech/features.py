@@ -26,6 +26,11 @@ def fbank(samples: np.ndarray, feature_dim: int = FEATURE_DIM) -> np.ndarray:
     return stream.take()
 
 
+def silence(seconds: float) -> np.ndarray:
+    """(n,) samples that are zero."""
+    return np.zeros(int(seconds * SAMPLE_RATE), dtype=np.float32)
+
+
 class FbankStream:
     """Features of a recording that comes in pieces: those of the whole, in little memory."""
 

@@ -25,8 +25,8 @@ import numpy as np
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.formats import npz, sherpa
 from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import sherpa
 from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.verification import proof
 from transducer2ncnn.verification.proof import Mismatch
@@ -72,7 +72,7 @@ def compare(
     for param, _ in files.values():
         sherpa.check_layers(param_file.read(param), str(param))
     found: dict[str, Any] = {}
-    with np.load(reference) as arrays:
+    with npz.opened(reference, "PyTorch's outputs") as arrays:
         proven = {
             part: proof.check(*files[part], proof.from_arrays(arrays, part), stored)
             for part in PARTS
@@ -88,7 +88,7 @@ def compare(
             # Single runs first: what is wrong in the graph is then found where it is wrong.
             for case, values in sorted(cases.items(), key=lambda item: item[0] == "streaming"):
                 if case == "streaming":
-                    compared = _compare_streaming(network, architecture, values)
+                    compared = _compare_streaming(network, architecture, values, str(param))
                 else:
                     compared = _compare_single(network, weighted, case, values)
                 for blob in compared:
@@ -167,7 +167,7 @@ def _compare_single(
 
 
 def _compare_streaming(
-    network: Network, architecture: Architecture[Any, Any], values: Arrays
+    network: Network, architecture: Architecture[Any, Any], values: Arrays, param: str
 ) -> list[Blob]:
     features = values.pop("features")
     segments = 1 + max(int(key.split("/")[0]) for key in values)
@@ -178,11 +178,31 @@ def _compare_streaming(
         segment = features[i * architecture.hop :][: architecture.segment]
         inputs = {f"in{j}": a for j, a in enumerate(architecture.encoder_inputs(segment, states))}
         results = network.run(inputs, names)
+        _check_states(architecture, results, param)
         states = architecture.carried(results)
         for name, result in zip(names, results, strict=True):
             error = error_of(result, values[f"{i}/{name}"])
             blobs.append(Blob("streaming", name, f"{OUTPUT}, segment {i}", error))
     return blobs
+
+
+def _check_states(
+    architecture: Architecture[Any, Any], outputs: list[np.ndarray], param: str
+) -> None:
+    """Check that sherpa-ncnn can hand the states back, which it does by shape."""
+    if len(outputs) != len(architecture.batch_axes()):
+        raise Mismatch(
+            f"{param}: the encoder has {len(outputs)} outputs, expected "
+            f"{len(architecture.batch_axes())}: {architecture.first_state} and the states."
+        )
+    returned = enumerate(outputs[architecture.first_state :], start=architecture.first_state)
+    for (i, array), state in zip(returned, architecture.states(), strict=True):
+        if array.shape != state.returned_shape:
+            raise Mismatch(
+                f"{param}: the state {state.name} comes back as blob 'out{i}' in the shape "
+                f"{array.shape}, and sherpa-ncnn takes {state.returned_shape} alone. The model's "
+                "graph has to reshape it, which the family's code decides."
+            )
 
 
 def error_of(actual: np.ndarray, expected: np.ndarray) -> float:

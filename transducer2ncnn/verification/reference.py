@@ -20,6 +20,9 @@ from transducer2ncnn.speech.synthetic import bursts
 from transducer2ncnn.verification import digests, proof
 from transducer2ncnn.verification.parity import Arrays
 
+#: Single runs from random states, of a network that takes one length alone.
+NUM_RANDOM = 3
+
 #: Pairs of inputs that the decoder and the joiner are compared on.
 NUM_SAMPLES = 50
 
@@ -29,10 +32,12 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
     its weights.
 
     Args:
-        lengths: numbers of frames of the single runs.
+        lengths: numbers of frames of the single runs, of which a network that cannot be cut
+            anywhere takes its own alone. That is run on random states besides.
         segments: number of segments of the streaming run.
     """
     architecture = model.architecture
+    lengths = architecture.lengths(lengths)
     sizes = architecture.sizes
     rng = np.random.default_rng(0)
     stream_frames = architecture.segment + (segments - 1) * architecture.hop
@@ -48,9 +53,15 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
             arrays[f"encoder/streaming/{i}/out{j}"] = output
     arrays["encoder/streaming/features"] = features[:stream_frames]
 
-    for frames in lengths:
-        case = f"encoder/{frames} frames"
-        inputs = architecture.encoder_inputs(features[:frames], states)
+    runs = {f"{frames} frames": (features[:frames], states) for frames in lengths}
+    if not architecture.any_length:
+        for i in range(NUM_RANDOM):
+            at = rng.integers(len(features) - architecture.segment + 1)
+            segment = features[at : at + architecture.segment]
+            runs[f"random states {i}"] = (segment, architecture.random_states(rng))
+    for name, (stretch, before) in runs.items():
+        case = f"encoder/{name}"
+        inputs = architecture.encoder_inputs(stretch, before)
         with _Probes(model.encoder) as probes:
             outputs = run_encoder(model, inputs)
         arrays |= {f"{case}/in{i}": a for i, a in enumerate(inputs)}
@@ -72,9 +83,14 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
         arrays[f"joiner/sample {i}/in1"] = decoder_out.numpy()[0, 0]
         arrays |= {f"joiner/sample {i}/{key}": a for key, a in probes.arrays.items()}
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
+    return arrays | digest_weights(model)
 
+
+def digest_weights(model: Transducer) -> Arrays:
+    """What the weights of each part are to be, for ``proof``."""
+    arrays: Arrays = {}
     for part in PARTS:
-        expected = digests.make(getattr(model, part), _run_once(model, part))
+        expected = digests.make(model.part(part), _run_once(model, part))
         arrays |= proof.to_arrays(part, expected)
     return arrays
 
@@ -111,7 +127,7 @@ def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) 
 
 def save(path: str | Path, arrays: Arrays) -> None:
     with replacing(path) as partial, open(partial, "wb") as f:
-        np.savez(f, **arrays)
+        np.savez(f, allow_pickle=False, **arrays)
 
 
 class _Probes:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import NAME
+from transducer2ncnn.families import registry, settings
 from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import KINDS, Precisions, Quantized
@@ -75,12 +76,28 @@ class Evaluation(Section):
 
 
 class Config(Section):
-    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(min_length=1)
-    precisions: Precisions = Field({name: {} for name in SHIPPED}, validate_default=True)
-    calibration: Calibration = Calibration()
-    verification: Verification = Verification()
-    transcription: Transcription = Transcription()
-    evaluation: Evaluation = Evaluation()
+    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(
+        min_length=1,
+        description="the models to export, by name: letters, digits, `.`, `_` and `-`",
+    )
+    precisions: Precisions = Field(
+        {name: {} for name in SHIPPED},
+        validate_default=True,
+        description="what to export, by name: a recipe that ships, with `{}` for its defaults, or "
+        "a name of your own with its `recipe`. A name that is not there is not exported",
+    )
+    calibration: Calibration = Field(
+        Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    verification: Verification = Field(
+        Verification(), description="what every exported model is compared with PyTorch on"
+    )
+    transcription: Transcription = Field(
+        Transcription(), description="how the test wavs are transcribed"
+    )
+    evaluation: Evaluation = Field(
+        Evaluation(), description="how the models that have an `evaluation` are evaluated"
+    )
 
     def precisions_of(self, model: str) -> list[str]:
         """The names of the precisions that a model is exported in.
@@ -144,6 +161,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         found = ", ".join(f"{key} is {value}" for key, value in shards.items())
         yield f"calibration.shards: expected one number for all; found: {found}."
     for name, model in config.models.items():
+        for setting, problem in settings.problems(registry.find(model.family), model.settings):
+            yield f"models.{name}.settings.{setting}: {problem}"
         for precision in model.precisions:
             if precision not in configured:
                 yield (

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
@@ -29,12 +30,12 @@ def _existing_file(path: str) -> str:
     if is_address(path):
         if not ADDRESS.fullmatch(path):
             raise ValueError(
-                f"expected an address such as s3://bucket/folder/file; found {path!r}. A list "
-                "file here (.txt, an address a line) may stand for many"
+                f"expected an address such as s3://bucket/folder/file; found {shown(path)!r}. A "
+                "list file here (.txt, an address a line) may stand for many"
             )
         return path
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path!r} (looked for from {Path.cwd()})")
+    if not is_file(path):
+        raise ValueError(f"there is no file {shown(path, 300)!r} (looked for from {Path.cwd()})")
     return path
 
 
@@ -50,13 +51,16 @@ def _matching_files(items: Any) -> list[str]:
     for item in items:
         if is_address(item):
             found = [_existing_file(item)]
-        elif Path(item).is_dir():
+        elif is_folder(item):
             found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
-        elif item.endswith(".txt") and Path(item).is_file():
-            lines = Path(item).read_text(encoding="utf-8").splitlines()
+        elif item.endswith(".txt") and is_file(item):
+            try:
+                lines = read_text(item, "a list of files").splitlines()
+            except UserError as e:
+                raise ValueError(str(e)) from None
             found = [_existing_file(line.strip()) for line in lines if line.strip()]
         else:
-            found = [f for f in glob.glob(item, recursive=True) if Path(f).is_file()]
+            found = [f for f in glob.glob(item, recursive=True) if is_file(f)]
         if not found:
             raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
         files.update(found)
@@ -64,7 +68,7 @@ def _matching_files(items: Any) -> list[str]:
 
 
 def _existing_folder(path: str) -> str:
-    if not Path(path).is_dir():
+    if not is_folder(path):
         raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
     return path
 
@@ -109,6 +113,10 @@ Files = Annotated[list[str], BeforeValidator(_matching_files)]
 FamilyName = Annotated[str, AfterValidator(_family)]
 
 
+#: What every source's key `source` means.
+SOURCE = "where the model comes from"
+
+
 class AnyModel(Section):
     """What every model to export has, wherever it comes from."""
 
@@ -117,6 +125,11 @@ class AnyModel(Section):
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
         "stops if it does not. They are read off the checkpoint anyway",
+    )
+    settings: dict[str, int | float | str | bool] = Field(
+        {},
+        description="what no tensor tells and the checkpoint does not say: the family's settings, "
+        "such as the length of a chunk. An LSTM has none",
     )
     precisions: list[str] = Field(
         [],
@@ -143,6 +156,10 @@ class AnyModel(Section):
         False, description="whether only a run that asks for one of its artifacts exports it"
     )
 
+    def origin(self) -> tuple[object, ...]:
+        """What it is made from: models of the same origin share what is fetched and averaged."""
+        raise NotImplementedError
+
 
 class _LocalModel(AnyModel):
     """A model whose files are on this machine."""
@@ -157,8 +174,11 @@ class _LocalModel(AnyModel):
 class FileModel(_LocalModel):
     """A checkpoint that is there, in one file."""
 
-    source: Literal["file"] = "file"
+    source: Literal["file"] = Field("file", description=SOURCE)
     checkpoint: File = Field(description="the icefall checkpoint")
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.checkpoint)
 
     def checkpoints(self) -> list[str]:
         return [self.checkpoint]
@@ -171,7 +191,7 @@ class FileModel(_LocalModel):
 class ExpDirModel(_LocalModel):
     """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
 
-    source: Literal["exp_dir"]
+    source: Literal["exp_dir"] = Field(description=SOURCE)
     exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
     epoch: int | None = Field(None, ge=1, description="the epoch to export")
     iter: int | None = Field(
@@ -187,6 +207,9 @@ class ExpDirModel(_LocalModel):
             Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
         )
 
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.choice())
+
     def checkpoints(self) -> list[str]:
         return [str(path) for path in self.choice().checkpoints()]
 
@@ -200,7 +223,7 @@ class HubModel(AnyModel):
     #: What is named by its path in the repository; all other files are on this machine.
     REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
 
-    source: Literal["huggingface"]
+    source: Literal["huggingface"] = Field(description=SOURCE)
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
     revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
     checkpoint: RemotePath = Field(description="the icefall checkpoint")
@@ -209,6 +232,9 @@ class HubModel(AnyModel):
     test_wavs: RemotePaths = Field(
         [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
     )
+
+    def origin(self) -> tuple[object, ...]:
+        return (self.source, self.repo_id, self.revision)
 
 
 #: Kinds of models by the value of their key `source`.

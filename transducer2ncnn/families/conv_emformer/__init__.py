@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families.contract import (
     Architecture,
@@ -144,6 +146,14 @@ class ConvEmformer(Architecture[ConvEmformerSizes, ConvEmformerSettings]):
             for i in range(self.sizes.num_encoder_layers)
             for name, shape in shapes.items()
         ]
+
+    def random_states(self, rng: np.random.Generator) -> list[np.ndarray]:
+        states = super().random_states(rng)
+        if self.counts_chunks:
+            passed = rng.integers(2 * self.memory + 1)
+            for state in states[::4]:
+                state[-1] = passed
+        return states
 
     def meta_data(self) -> dict[int, int | tuple[int, ...]]:
         """Key 0 is the model type (1: ConvEmformer); 1 to 4 and 7 shape the initial states.

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families.contract import (
     Architecture,
@@ -162,6 +164,14 @@ class ZipformerArchitecture(Architecture[ZipformerSizes, ZipformerSettings]):
             for i, s in stacks
         ]
         return lengths + averages + others
+
+    def random_states(self, rng: np.random.Generator) -> list[np.ndarray]:
+        states = super().random_states(rng)
+        # Those of the first kind hold a number of frames, which is the same in all layers.
+        chunks = rng.integers(1, 50)
+        for i, stack in enumerate(self.stacks()):
+            states[i] = np.full_like(states[i], stack.frames * chunks)
+        return states
 
     def meta_data(self) -> dict[int, int | tuple[int, ...]]:
         """Key 0 is the model type (2: Zipformer), 15 the version; the others shape the states."""
