@@ -61,6 +61,8 @@ def main() -> None:
             pairing.by_ncnn_name(fp32_graph, observed[part], fp32_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
+            if layer.name not in measured[part]:
+                continue
             histogram = histograms[layer.name] if layer.name in table.inputs else None
             layers.append(
                 layerwise.figures(part, layer, names[layer.name], table, histogram)

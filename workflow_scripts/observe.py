@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    durations = sharing.read_recordings(args.recordings)
+    measured = sharing.read_recordings(args.recordings)
+    durations = {wav: x.seconds for wav, x in measured.items()}
     mine = sharing.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
     description = json.loads(args.description.read_text())

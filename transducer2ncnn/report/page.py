@@ -39,6 +39,8 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
     environment.filters |= {
         "size": size,
         "percent": percent,
+        "share": share,
+        "decibels": decibels,
         "points": points,
         "power": power,
         "number": number,
@@ -89,6 +91,16 @@ def size(num_bytes: float) -> str:
 
 def percent(rate: float, digits: int = 2) -> str:
     return f"{100 * rate:.{digits}f}{NO_BREAK_SPACE}%"
+
+
+def share(rate: float | None) -> str:
+    """A percentage, or a dash where there was nothing to take it of."""
+    return "–" if rate is None else percent(rate)
+
+
+def decibels(ratio: float | None) -> str:
+    """A signal-to-noise ratio; None where there is no noise."""
+    return "∞" if ratio is None else f"{fixed(ratio, 1)}{NO_BREAK_SPACE}dB"
 
 
 def points(rate: float, digits: int = 2) -> str:

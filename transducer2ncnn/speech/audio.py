@@ -29,6 +29,19 @@ def duration(path: str | Path) -> float:
         return f.frames / f.samplerate
 
 
+def mean_square(path: str | Path) -> float:
+    """The mean square of a recording's samples, channels averaged; as they are, not resampled.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    total = 0.0
+    with _opened(path) as f:
+        for block in _blocks(f, path):
+            total += float(np.sum(block.astype(np.float64) ** 2))
+        return total / int(f.frames)
+
+
 def read(path: str | Path) -> np.ndarray:
     """(n,) samples of a recording; another rate or several channels are converted, and said.
 
@@ -52,16 +65,23 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
             print(f"{path}: {f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
             resampler = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype="float32")
         left = f.frames
-        while left > 0:
-            try:
-                block = f.read(BLOCK_SECONDS * f.samplerate, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as e:
-                raise UserError(_undecodable(path, e)) from None
-            if len(block) == 0:
-                raise UserError(f"{path}: is cut off: {left} samples fewer than it promises.")
-            left -= len(block)
-            mono = block.mean(axis=1)
+        for mono in _blocks(f, path):
+            left -= len(mono)
             yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
+
+
+def _blocks(f: soundfile.SoundFile, path: str | Path) -> Iterator[np.ndarray]:
+    """(n,) samples piece by piece, at the recording's own rate."""
+    left = f.frames
+    while left > 0:
+        try:
+            block = f.read(BLOCK_SECONDS * f.samplerate, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as e:
+            raise UserError(_undecodable(path, e)) from None
+        if len(block) == 0:
+            raise UserError(f"{path}: is cut off: {left} samples fewer than it promises.")
+        left -= len(block)
+        yield block.mean(axis=1)
 
 
 def segment(

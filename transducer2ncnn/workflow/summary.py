@@ -88,6 +88,7 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
         yield f"    {_first_error(job.log)}"
+        yield from (f"    {line}" for line in _warnings(_printed(job.log) or []))
         yield f"    {job.log}"
     if not failed:
         yield "  the run was stopped before"
@@ -129,6 +130,11 @@ def _error(printed: list[str]) -> str:
     return next(said, "").removeprefix("error: ")
 
 
+def _warnings(printed: list[str]) -> list[str]:
+    """What a script warned of, which may be why it failed."""
+    return [line for line in printed if line.startswith("warning: ")]
+
+
 def _details(folder: Path, made: set[Path]) -> Iterator[str]:
     """A delivered folder's files with sizes and verification, and its transcripts."""
     model = folder.parent.parent
@@ -137,6 +143,7 @@ def _details(folder: Path, made: set[Path]) -> Iterator[str]:
     for file in sorted(folder.iterdir()):
         figure = _figure(file.name, verification)
         yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
+    yield from _text(verification)
     yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv", made)
 
 
@@ -152,8 +159,31 @@ def _figure(name: str, verification: dict[str, Any]) -> str:
             if "max_error" in found:
                 tolerance = verification["tolerance"]
                 return f"{found['max_error']:.1e} from PyTorch, {tolerance:g} allowed"
-            return f"finds fp32's best token in {found['same_best_token']:.1%} of frames"
+            return _agreement(found["agreement"])
     return ""
+
+
+def _agreement(share: float | None) -> str:
+    """Of the frames that emit a token, how many have fp32's best one with one part quantized."""
+    if share is None:
+        return "no frame emits a token: nothing is proven"
+    return f"finds fp32's best token in {share:.1%} of the frames that emit one"
+
+
+def _text(verification: dict[str, Any]) -> Iterator[str]:
+    """How far a quantized precision's text is from fp32's, and what is to be known of that."""
+    if "fp32_tokens" not in verification:
+        return
+    tokens, seconds = verification["fp32_tokens"], verification["seconds"]
+    if verification["proves_nothing"]:
+        yield f"  WARNING: not proven: fp32 finds only {tokens} tokens in {seconds:.1f} s of audio"
+    else:
+        share = verification["all"]["agreement"]
+        edits = verification["token_edits"]
+        yield f"  all parts together: {_agreement(share)}"
+        yield f"  token edits from fp32's {tokens} tokens ({seconds:.0f} s of audio): {edits}"
+    for warning in verification["warnings"]:
+        yield f"  WARNING: {warning}"
 
 
 def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
