@@ -92,7 +92,11 @@ def plants(files: layout.Files) -> Iterator[Plant]:
     """
     for part, (graph_file, bin_) in files.items():
         graph = param.read(graph_file)
-        layers = dict(_scales_of(layerwise.quantized(graph, weights.read(graph, bin_))))
+        layers = dict(
+            _scales_of(
+                layerwise.holding_int8(zip(graph.layers, weights.read(graph, bin_), strict=True))
+            )
+        )
         for layer, scales in layers.items():
             where = f"{part} {layer}"
             for block, factor in itertools.product(scales, FACTORS):

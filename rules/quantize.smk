@@ -127,6 +127,7 @@ rule quantize:
         table=lambda wildcards: (
             scale_table("{part}").format(**wildcards) if recipe(wildcards).has_table else []
         ),
+        description="results/{model}/model.json",
     output:
         stored("{part}", "{precision}"),
     log:
@@ -153,6 +154,7 @@ rule quantize:
         " --part {wildcards.part}"
         " --network {input.network:q}"
         " {params.table}"
+        " --description {input.description:q}"
         " --recipe {params.recipe:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -190,6 +192,12 @@ rule verify_int8:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
         limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
+        recipes=lambda wildcards: json.dumps(
+            {
+                part: asdict(how.for_layers())
+                for part, how in RECIPES[wildcards.precision].quantized_parts.items()
+            }
+        ),
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
@@ -209,6 +217,7 @@ rule verify_int8:
         " --wavs {input.wavs:q}"
         " {params.calibration}"
         " --limits {params.limits:q}"
+        " --recipes {params.recipes:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 from transducer2ncnn.base import errors, files
+from transducer2ncnn.formats import param
 from transducer2ncnn.quantization import gate, levels, sharing
+from transducer2ncnn.quantization.recipes import Part
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -21,6 +23,9 @@ def main() -> None:
     parser.add_argument(
         "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
     )
+    parser.add_argument(
+        "--recipes", required=True, type=json.loads, help="JSON: those of the quantized parts"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
@@ -33,8 +38,13 @@ def main() -> None:
         # Now, so that they are there whatever comes next.
         for warning in warnings:
             print(f"warning: {warning}", flush=True)
+    fp32 = ncnn_files(args, prefix="fp32_")
+    formats = {}
+    for part, raw in args.recipes.items():
+        layers = param.read(fp32[part][0]).layers
+        formats[part] = Part.from_raw(raw).assign((layer.name, layer.type) for layer in layers)
     examined = gate.examine(
-        ncnn_files(args, prefix="fp32_"), ncnn_files(args), description, recordings, args.precision
+        fp32, ncnn_files(args), description, recordings, args.precision, formats
     )
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")

@@ -67,6 +67,7 @@ def examine(
     description: dict[str, Any],
     recordings: Mapping[str, np.ndarray],
     precision: str,
+    formats: Mapping[str, Mapping[str, str]],
 ) -> Examined:
     """Look at a precision in every way; plain ncnn runs in a process of its own.
 
@@ -76,6 +77,7 @@ def examine(
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         precision: its name, for messages.
+        formats: of each part that is quantized, the formats of its layers by name.
 
     Raises:
         UserError: ncnn cannot run the files, or crashes; or an output is not finite.
@@ -84,7 +86,7 @@ def examine(
         figures, found = isolated.call(_run, fp32, files, description, recordings, precision)
     except isolated.IsolatedError as e:
         raise UserError(f"ncnn cannot run the files in {precision}: {e}") from None
-    return Examined(figures, found, list(rounding.wrong_arrays(fp32, files)))
+    return Examined(figures, found, list(rounding.wrong_arrays(fp32, files, formats)))
 
 
 def _run(
