@@ -1,10 +1,9 @@
 """Quantize one network by a recipe."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, scale_table, weights
@@ -25,7 +24,7 @@ def main() -> None:
 
     graph, part = param.read(args.network[0]), args.recipe
     table = scale_table.read(args.table) if args.table else None
-    architecture = described(json.loads(args.description.read_text()))
+    architecture = described(reading.read_json(args.description))
     try:
         formats = part.assign((layer.name, layer.type) for layer in graph.layers)
         if args.part == "encoder":

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files
+from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.formats import param
 from transducer2ncnn.quantization import gate, levels, sharing
 from transducer2ncnn.quantization.recipes import Part
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     recordings = {wav: audio.read(wav) for wav in args.wavs}
     warnings = []
     if args.calibration:

@@ -162,7 +162,8 @@ class _BeamPaths:
             self._log_probs[path] = log_prob
 
     def best(self) -> list[int]:
-        return list(max(self._log_probs, key=self._rank))
+        best = max(self._log_probs, key=self._rank)
+        return list(best)
 
     def _rank(self, path: tuple[int, ...]) -> float:
         return self._log_probs[path] / len(path)

@@ -26,6 +26,7 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.families.registry import described
+from transducer2ncnn.formats import npz
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
 from transducer2ncnn.formats.layers import WEIGHTED
@@ -290,8 +291,8 @@ def pytorch_names(reference: str | Path, part: str, graph: Param) -> dict[str, t
             order. That ncnn has them in the same order is what the verification found.
     """
     modules: dict[int, tuple[str, str]] = {}
-    with np.load(reference) as arrays:
-        for key in arrays.files:
+    with npz.opened(reference, "PyTorch's outputs") as arrays:
+        for key in arrays:
             words = key.split("/")
             if words[0] == part and words[2] == "probe":
                 modules[int(words[3])] = (words[4], words[5])

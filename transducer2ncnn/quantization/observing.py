@@ -131,11 +131,11 @@ class _Run:
             # Once more, on all frames together: counting frame by frame would take longer.
             names = [recording.name for _, n in _going(left) for recording in going[:n]]
             inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
-            _forward(
-                self._model.joiner,
-                inputs,
-                lambda layer, _, x, names=names: self._count("joiner", layer, x, names),
-            )
+
+            def see(layer: str, _: nn.Module, x: Tensor, names: Sequence[str] = names) -> None:
+                self._count("joiner", layer, x, names)
+
+            _forward(self._model.joiner, inputs, see)
             yield sum(segments) * architecture.hop * FRAME_SECONDS
 
     def _learn_layers(self) -> None:
@@ -367,7 +367,7 @@ def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
 def _forward(network: nn.Module, inputs: Sequence[Tensor], see: See) -> Any:
     """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
 
-    def hook(name: str):
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         return lambda module, args: see(name, module, args[0])
 
     handles = [

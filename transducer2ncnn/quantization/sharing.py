@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 from transducer2ncnn.base.shards import share_out
 
@@ -63,9 +65,23 @@ def write_recordings(path: str | Path, recordings: Mapping[str, Measured]) -> No
 
 
 def read_recordings(path: str | Path) -> dict[str, Measured]:
-    """The recordings of such a table, by path."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    rows = (line.split("\t", 3) for line in lines)
-    return {
-        wav: Measured(float(seconds), float(level), sha256) for seconds, level, sha256, wav in rows
-    }
+    """The recordings of such a table, by path.
+
+    Raises:
+        UserError: the file is missing, or a line is none of such a table; naming it.
+    """
+    found: dict[str, Measured] = {}
+    lines = reading.read_text(path, "a table of recordings").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            seconds, level, sha256, wav = line.split("\t", 3)
+            measured = Measured(float(seconds), float(level), sha256)
+            if not 0 < measured.seconds < math.inf or math.isnan(measured.level):
+                raise ValueError
+            found[wav] = measured
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: expected seconds, level, hash and path, found "
+                f"{shown(line)!r}. {reading.REMAKE}"
+            ) from None
+    return found

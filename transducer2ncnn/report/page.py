@@ -52,6 +52,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         "settings": settings,
         "groupby_in_order": grouped,
     }
+    assert environment.loader is not None
     style, _, _ = environment.loader.get_source(environment, "style.css")
     precisions = list(artifacts.verification)
     colors = figures.colors(precisions)
@@ -216,7 +217,9 @@ def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
             {
                 "precision": precision,
                 "size": _total(files) if files else None,
-                "of_checkpoint": _total(files) / checkpoint["size"] if files else None,
+                "of_checkpoint": _total(files) / checkpoint["size"]
+                if files and checkpoint
+                else None,
                 "wer": evaluated["wer"] if evaluated else None,
                 "rise": evaluated["rise"] if evaluated else None,
                 "speed": speed["real_time_factor"] if speed else None,
@@ -325,8 +328,8 @@ def _source(wav: str, recording: Json | None, folder: Path) -> str:
 
 def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
     plots = {"rules": figures.rules("rules", artifacts.rule_graph)}
-    if folders := _folders(artifacts):
-        checkpoint = _checkpoint(artifacts.manifest)
+    folders, checkpoint = _folders(artifacts), _checkpoint(artifacts.manifest)
+    if folders and checkpoint:
         rows = [("checkpoint", colors["pytorch"], {"checkpoint": checkpoint["size"]})]
         for precision in artifacts.verification:
             parts = dict.fromkeys(PARTS, 0)

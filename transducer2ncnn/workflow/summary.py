@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.evaluation import comparison
 
 #: Models whose files and figures are listed one by one; of more, there is a line each.
@@ -138,7 +138,7 @@ def _warnings(printed: list[str]) -> list[str]:
 def _details(folder: Path, made: set[Path]) -> Iterator[str]:
     """A delivered folder's files with sizes and verification, and its transcripts."""
     model = folder.parent.parent
-    verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
+    verification = reading.read_json(model / "verification" / f"{folder.name}.json")
     yield f"  {'file':<40} {'size':>12}   verification"
     for file in sorted(folder.iterdir()):
         figure = _figure(file.name, verification)
@@ -208,7 +208,7 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
     if path not in made:
         return
     table = comparison.read(path)
-    score = json.loads((folder / f"{table[-1]['system']}.json").read_text())
+    score = reading.read_json(folder / f"{table[-1]['system']}.json")
     yield ""
     yield (
         f"{path}: {score['utterances']} recordings, {score['words']} words, "
@@ -220,4 +220,4 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
         cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
         yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
     if pairs in made:
-        yield f"  {comparison.verdict(json.loads(pairs.read_text()))}"
+        yield f"  {comparison.verdict(reading.read_json(pairs))}"
