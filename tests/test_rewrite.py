@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import GOLDEN, Export, stored
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.base.layout import ncnn_files
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.evaluation import transcription
@@ -248,9 +249,13 @@ def test_a_step_of_an_lstm_by_hand(projection: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", DYNAMIC)
 def test_sherpa_ncnn_hears_what_plain_ncnn_hears(recipe: str, tmp_path: Path) -> None:
-    golden = {part: (INT8 / f"{part}.ncnn.param", INT8 / f"{part}.ncnn.bin") for part in PARTS}
-    (tmp_path / "ncnn").mkdir()
-    files = stored(golden, SHIPPED[recipe], tmp_path / "ncnn")
+    plain = ncnn_files(tmp_path / "plain")
+    for folder in ("plain", "ncnn"):
+        (tmp_path / folder).mkdir()
+    for part, pair in plain.items():
+        for file in pair:  # as a folder for sherpa-ncnn has them
+            shutil.copy(INT8 / f"{part}.ncnn{file.suffix}", file)
+    files = stored(plain, SHIPPED[recipe], tmp_path / "ncnn")
     description = model.describe(INT8 / "pretrained.pt", "lstm")
     delivery.deliver(files, description, INT8 / "tokens.txt", tmp_path / "sherpa")
     wavs = sorted((INT8 / "wavs").glob("*.wav"))
