@@ -172,6 +172,10 @@ rule verify_int8:
             if RECIPES[wildcards.precision].calibrated
             else []
         ),
+        # What input scales follow from.
+        observed=lambda wildcards: (
+            observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
+        ),
         wavs=compared_wavs,
     output:
         report(
@@ -192,14 +196,12 @@ rule verify_int8:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
         limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
-        recipes=lambda wildcards: json.dumps(
-            {
-                part: asdict(how.for_layers())
-                for part, how in RECIPES[wildcards.precision].quantized_parts.items()
-            }
-        ),
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
+        ),
+        recipes=lambda wildcards: " ".join(
+            f"--recipe {part} {shlex.quote(how.to_json())}"
+            for part, how in RECIPES[wildcards.precision].quantized_parts.items()
         ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:
@@ -216,8 +218,9 @@ rule verify_int8:
         " --description {input.description:q}"
         " --wavs {input.wavs:q}"
         " {params.calibration}"
+        " --observed {input.observed:q}"
+        " {params.recipes}"
         " --limits {params.limits:q}"
-        " --recipes {params.recipes:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.formats import param
-from transducer2ncnn.quantization import gate, levels, sharing
+from transducer2ncnn.quantization import calibrated, gate, levels, sharing, statistics
 from transducer2ncnn.quantization.recipes import Part
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -20,11 +20,17 @@ def main() -> None:
     parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--wavs", required=True, nargs="+")
     parser.add_argument("--calibration", help="the calibration recordings, as measured")
+    parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
     parser.add_argument(
-        "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
+        "--recipe",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PART", "JSON"),
+        help="of a part that is quantized",
     )
     parser.add_argument(
-        "--recipes", required=True, type=json.loads, help="JSON: those of the quantized parts"
+        "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
     )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
@@ -39,12 +45,17 @@ def main() -> None:
         for warning in warnings:
             print(f"warning: {warning}", flush=True)
     fp32 = ncnn_files(args, prefix="fp32_")
-    formats = {}
-    for part, raw in args.recipes.items():
-        layers = param.read(fp32[part][0]).layers
-        formats[part] = Part.from_raw(raw).assign((layer.name, layer.type) for layer in layers)
+    observed = statistics.load(args.observed)
+    formats, scales = {}, {}
+    for part, recipe in args.recipe:
+        file, how = fp32[part][0], Part.from_json(recipe)
+        graph = param.read(file)
+        formats[part] = how.assign((layer.name, layer.type) for layer in graph.layers)
+        if how.calibrated:
+            inputs = calibrated.inputs(graph, how, observed[part], file)
+            scales[part] = {name: found.scale for name, found in inputs.items()}
     examined = gate.examine(
-        fp32, ncnn_files(args), description, recordings, args.precision, formats
+        fp32, ncnn_files(args), description, recordings, args.precision, formats, scales
     )
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")

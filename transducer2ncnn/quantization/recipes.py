@@ -24,7 +24,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
@@ -146,11 +146,7 @@ class Part:
 
     @staticmethod
     def from_json(text: str) -> Part:
-        return Part.from_raw(json.loads(text))
-
-    @staticmethod
-    def from_raw(raw: dict[str, Any]) -> Part:
-        """Of what its JSON holds."""
+        raw = json.loads(text)
         return Part(**raw | {"keep": tuple(raw["keep"]), "table": Table(**raw["table"])})
 
 
