@@ -190,7 +190,7 @@ def measure_sizes(work: Path) -> None:
     fp32 = ncnn_files(work / "fp32")
     for part in PARTS:
         torchscript.trace(network, part, work / f"{part}.pt")
-        convert.convert(work / f"{part}.pt", *fp32[part], fp16=False)
+        convert.convert(work / f"{part}.pt", *fp32[part])
     for name, recipe in VARIANTS.items():
         if recipe.calibrated:
             continue  # no table without speech; benchmarks.int8 has one
