@@ -231,7 +231,7 @@ def test_recipes_that_ship_can_be_named_without_being_configured() -> None:
 
 def test_what_needs_no_calibration_takes_recordings_to_be_compared_on() -> None:
     """The decoder's embedding, and linear layers with inputs as they come, are not calibrated."""
-    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16", "ConvolutionDepthWise": "fp16"}
+    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16"}
     mine = {"recipe": "int8-table", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
     stated = {"precisions": {"mine": mine, "fp16": {}}}
     assert not config.parse(minimal() | stated).precisions["mine"].to_recipe().calibrated
