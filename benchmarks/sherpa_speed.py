@@ -3,9 +3,9 @@
     python -m benchmarks.sherpa_speed <folder that sherpa-ncnn runs> …
 
 As the workflow measures it (transducer2ncnn/evaluation/speed.py), on noise: what is in the audio
-hardly changes how long sherpa-ncnn takes. Given are the median and the range over the rounds, and
-the median of the processors' time, of all threads together, which another load on the machine
-changes less. Each round runs every folder once.
+hardly changes how long sherpa-ncnn takes. Each round runs every folder once. Given are medians over
+the rounds, with the range of the real-time factor. CPU is the processors' time per second of audio,
+of all threads together, which another load on the machine changes less.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def main() -> None:
         by_figure = {key: [found[key] for found in rounds] for key in rounds[0]}
         factors = by_figure["real_time_factor"]
         spread = f"{statistics.median(factors):.3f} ({min(factors):.3f}–{max(factors):.3f})"
-        load, cpu = (statistics.median(by_figure[key]) for key in ("load_seconds", "cpu"))
-        memory = max(by_figure["peak_memory_mb"])
+        load, cpu, memory = (
+            statistics.median(by_figure[key]) for key in ("load_seconds", "cpu", "peak_memory_mb")
+        )
         print(f"{folder!s:<40} {load:>9.2f} {spread:>22} {cpu:>7.3f} {memory:>12.0f}")
 
 
