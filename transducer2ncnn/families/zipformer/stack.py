@@ -27,19 +27,18 @@ class LayerStack(nn.Module):
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
         length, *caches = states
-        # All layers have seen as many frames. Their number goes through no product with what the
-        # recording holds: fp16 would not hold that.
+        # All layers have seen as many frames. Half precision counts up to 2,048 chunks; from there
+        # on the number stays, and with it the least share of a frame.
         seen = length[:1].reshape(1, 1)
         counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
         share = 1.0 / (constant(counts[:, None]) + seen)
-        past = share * seen
         shapes = list(self.stack.caches().values())
         next_caches: list[tuple[Tensor, ...]] = []
         for i, layer in enumerate(self.layers):
             own = tuple(
                 cache[i : i + 1].reshape(shape) for cache, shape in zip(caches, shapes, strict=True)
             )
-            x, own = layer(x, share, past, own)
+            x, own = layer(x, share, own)
             next_caches.append(own)
         next_length = length.reshape(len(self.layers), 1) + float(self.stack.frames)
         stacked = [
