@@ -20,6 +20,7 @@ export: $(READY) ## export the models of config.yaml that are not on request
 test: $(READY) ## style, types and all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \
 		--numprocesses auto --dist loadfile --no-loadscope-reorder
 

@@ -55,7 +55,9 @@ def main() -> None:
         def snakemake(*targets: str, lstm: bool = True) -> None:
             model = {"checkpoint": "pretrained.pt", "tokens": "tokens.txt"}
             # A random model is sure of nothing, so int8 may well find another best token.
-            int8 = {"min_agreement": 0.0, "shards": args.shards, "lstm": lstm}
+            int8 = {"min_agreement": 0.0, "max_token_edits": 1000.0}
+            int8 |= {"min_input_snr": 0.0, "require_speech": False}
+            int8 |= {"shards": args.shards, "lstm": lstm}
             config = {
                 "models": {"full": model | {"calibration_wavs": "wavs"}},
                 "precisions": {

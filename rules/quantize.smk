@@ -45,7 +45,7 @@ rule measure_recordings:
         "python -m workflow_scripts.measure_recordings"
         " --recordings {input.recordings:q}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 
 
 rule observe:
@@ -164,6 +164,16 @@ rule verify_int8:
         **{f"fp32_{part}": stored(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",
+        # How loud these are.
+        calibration=lambda wildcards: (
+            f"results/{wildcards.model}/calibration/recordings.tsv"
+            if RECIPES[wildcards.precision].calibrated
+            else []
+        ),
+        # What input scales follow from.
+        observed=lambda wildcards: (
+            observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
+        ),
         wavs=compared_wavs,
     output:
         report(
@@ -183,8 +193,16 @@ rule verify_int8:
         mem_mb=memory(600, per_mb=2, audio_mb=compared_mb),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
-        min_agreement=lambda wildcards: PRECISIONS[wildcards.precision].min_agreement,
-        code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+        limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
+        calibration=lambda wildcards, input: (
+            f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
+        ),
+        recipes=lambda wildcards: " ".join(
+            f"--recipe {part} {shlex.quote(how.for_table().to_json())}"
+            for part, how in RECIPES[wildcards.precision].quantized_parts.items()
+            if how.calibrated
+        ),
+        code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} with fp32"
     shell:
@@ -198,9 +216,12 @@ rule verify_int8:
         " --fp32-joiner {input.fp32_joiner:q}"
         " --description {input.description:q}"
         " --wavs {input.wavs:q}"
-        " --min-agreement {params.min_agreement}"
+        " {params.calibration}"
+        " --observed {input.observed:q}"
+        " {params.recipes}"
+        " --limits {params.limits:q}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"
 
 
 rule measure_layers:

@@ -1,5 +1,8 @@
 # What is said at the end of a run.
 
+import sys
+
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.workflow import summary
 
 
@@ -29,4 +32,7 @@ def summarize():
         if "model" in job.wildcards_dict
     ]
     if jobs:
-        print(*summary.lines(Path("results"), jobs), "", sep="\n")
+        try:
+            print(*summary.lines(Path("results"), jobs), "", sep="\n")
+        except UserError as e:
+            print(f"error: {e}", file=sys.stderr)

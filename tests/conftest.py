@@ -152,6 +152,14 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Export(request.param, network, folder, folder / "reference.npz")
 
 
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that ships, exported to a folder with fp32/ and fp16/ in it."""
+    folder = tmp_path_factory.mktemp("digits")
+    export(model.load(ROOT / "models" / "digits" / "pretrained.pt", "lstm"), folder)
+    return folder
+
+
 @contextmanager
 def mounted(folder: Path, *, megabytes: int) -> Iterator[Path]:
     """A disk that is quickly filled; without the right to mount one, the test is skipped."""

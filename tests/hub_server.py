@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,15 @@ from urllib.parse import unquote, urlsplit
 LARGE = 1000
 
 Files = dict[str, bytes]
+
+
+@dataclass
+class Lie:
+    """What an answer states in place of the truth; a body of bytes is sent as it is."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    status: int | None = None
 
 
 class HubServer(ThreadingHTTPServer):
@@ -34,7 +44,8 @@ class HubServer(ThreadingHTTPServer):
         faults: for each kind of request (api, head, get), what befalls the next ones, in order:
             a status, "drop" or "reset" (half of the file, then the connection ends, politely or
             not), "damage" (a wrong byte), "stall" (a second's wait in the middle) or None.
-        requests: (kind, path, Range header) of every request.
+        lies: for each kind of request, what is changed in the next answers, in order, or None.
+        requests: (kind, path, Range header) of every request; encodings: what they accepted.
     """
 
     daemon_threads = True
@@ -48,7 +59,9 @@ class HubServer(ThreadingHTTPServer):
         self.gated: set[str] = set()
         self.token = "hf_secret"
         self.faults: dict[str, Iterator] = {}
+        self.lies: dict[str, Iterator[Lie | None]] = {}
         self.requests: list[tuple[str, str, str | None]] = []
+        self.encodings: set[str | None] = set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -94,7 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, kind: str) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append((kind, path, self.headers.get("Range")))
+        self.server.encodings.add(self.headers.get("Accept-Encoding"))
         fault = next(self.server.faults.get(kind, iter(())), None)
+        self._lie = next(self.server.lies.get(kind, iter(())), None) or Lie()
         if isinstance(fault, int):
             return self._status(fault)
         if path.startswith("/cdn/"):
@@ -176,8 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(
         self, status: int, headers: dict[str, str], body: bytes = b"", fault: str | None = None
     ) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
+        self.send_response(self._lie.status or status)
+        body = body if self._lie.body is None else self._lie.body
+        for name, value in (headers | self._lie.headers).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

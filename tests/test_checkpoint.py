@@ -275,7 +275,7 @@ OTHER_ARCHITECTURES = {
         ("zip", "not a checkpoint that torch can read"),
         ("list", "holds a list"),
         ("no model", "holds the keys state_dict"),
-        ("sparse", "'encoder.x' is torch.sparse_coo on cpu, expected plain numbers"),
+        ("sparse", "asks for 'torch._utils._rebuild_sparse_tensor'"),
         ("tensor missing", "missing encoder.encoder.layers.1.lstm.weight_hh_l0"),
         ("tensor unexpected", "unexpected encoder.ctc.weight"),
         ("wrong shape", r"feed_forward.0.bias' has shape \(7,\).*ask for \(40,\)"),

@@ -9,7 +9,7 @@ import jiwer
 import pytest
 import sentencepiece
 import torch
-from conftest import ROOT, export
+from conftest import ROOT
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.evaluation import transcription
@@ -44,11 +44,9 @@ def test_its_tokens_are_its_bpe_models() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_sherpa_ncnn_hears_the_shipped_wavs(precision: str, tmp_path: Path) -> None:
-    network = model.load(DIGITS / "pretrained.pt", "lstm")
-    export(network, tmp_path)
+def test_sherpa_ncnn_hears_the_shipped_wavs(precision: str, digits: Path, tmp_path: Path) -> None:
     description = model.describe(DIGITS / "pretrained.pt", "lstm")
-    files = layout.ncnn_files(tmp_path / precision)
+    files = layout.ncnn_files(digits / precision)
     delivery.deliver(files, description, DIGITS / "tokens.txt", tmp_path / "sherpa")
 
     with open(DIGITS / "test_wavs" / "transcripts.tsv", encoding="utf-8") as f:

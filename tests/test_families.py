@@ -24,7 +24,7 @@ from transducer2ncnn.engines import search
 from transducer2ncnn.engines.pytorch import TorchTransducer, run_encoder
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import transcription
-from transducer2ncnn.export import delivery
+from transducer2ncnn.export import assembly
 from transducer2ncnn.families import model, registry
 from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats import tokens
@@ -103,7 +103,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     row, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
     network = row.small()
     # So that tokens come one after the other, and what was said before matters.
-    network.joiner.decoder_proj.weight *= 3
+    joiner: Any = network.joiner
+    joiner.decoder_proj.weight *= 3
     export(network, folder)
     return Made(request.param, row, network, folder)
 
@@ -240,11 +241,11 @@ def test_a_state_of_another_shape_is_refused(made: Made, monkeypatch: pytest.Mon
 
 def test_sherpa_ncnn_finds_the_tokens_that_plain_ncnn_finds(made: Made) -> None:
     architecture = made.network.architecture
-    symbols = [f"▁{i}" for i in range(architecture.sizes.vocab_size)]
+    symbols = ["<blk>", *(f"▁{i}" for i in range(1, architecture.sizes.vocab_size))]
     (made.folder / "tokens.txt").write_text("".join(f"{s} {i}\n" for i, s in enumerate(symbols)))
     files = layout.ncnn_files(made.folder / "fp32")
     folder = made.folder / "sherpa-ncnn"
-    delivery.deliver(files, description(made), made.folder / "tokens.txt", folder)
+    assembly.assemble(files, description(made), made.folder / "tokens.txt", folder)
     recordings = {f"{i}": noise(1.0 + i, i) for i in range(3)}
     by_sherpa = transcription.sherpa_texts(folder, recordings, 1, architecture.tail_seconds)
     plain, trained = NcnnTransducer(files, architecture), TorchTransducer(made.network)

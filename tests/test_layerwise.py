@@ -67,7 +67,7 @@ def test_errors_by_hand(pairs: tuple) -> None:
     fp32, int8, (w1, b1, w2) = pairs
     rng = np.random.default_rng(1)
     runs = [rng.standard_normal((n, 10)).astype(np.float32) for n in (7, 40)]
-    found = layerwise.part_errors(fp32, int8, [{"in0": x} for x in runs])
+    found = layerwise.part_errors(fp32, int8, [[{"in0": x}] for x in runs])
 
     x = np.concatenate(runs)
     first, first8 = x @ w1.T + b1, int8_linear(x, w1, 50) + b1
@@ -87,10 +87,53 @@ def test_errors_by_hand(pairs: tuple) -> None:
     assert alone > accumulated + 0.1
 
 
+def test_the_int8_network_carries_its_own_states(tmp_path: Path) -> None:
+    """What goes into the layer is a run's input and what came out of it in the run before."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((6, 6)).astype(np.float32) / 3
+    lines = [
+        "Input in0 0 1 in0",
+        "Input in1 0 1 in1",
+        "BinaryOp add 2 1 in0 in1 sum 0=0",
+        "InnerProduct fc 1 1 sum y 0=6 1=0 2=36",
+        "Split split 1 2 y out0 out1",
+    ]
+    graph = Param(tuple(map(parse_layer, lines)), 6)
+    blocks = [[], [], [], [Block.tagged("weight", w.reshape(-1))], []]
+    table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), {"fc": 25.0})
+    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
+    for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
+        param.write(tmp_path / f"{name}.param", g)
+        weights.write(tmp_path / f"{name}.bin", b)
+    recordings = [rng.standard_normal((n, 6)).astype(np.float32) for n in (5, 9)]
+    runs, expected, alone, accumulated = [], [], [], []
+    for frames in recordings:
+        state = own = np.zeros(6, np.float32)
+        runs.append([])
+        for x in frames:
+            runs[-1].append({"in0": x, "in1": state})
+            alone.append(int8_linear(x + state, w, 25.0))
+            own = int8_linear(x + own, w, 25.0)
+            state = (x + state) @ w.T
+            expected.append(state)
+            accumulated.append(own)
+    found = layerwise.part_errors(
+        (tmp_path / "fp32.param", tmp_path / "fp32.bin"),
+        (tmp_path / "int8.param", tmp_path / "int8.bin"),
+        runs,
+        {"out1": ("in1", (6,))},
+    )["fc"]
+    for kind, values in (("alone", alone), ("accumulated", accumulated)):
+        by_hand_ = by_hand(np.array(values), np.array(expected))
+        assert found[kind] == pytest.approx(by_hand_, rel=2e-3), kind
+    # The case tells the two kinds apart.
+    assert abs(found["alone"]["snr_db"] - found["accumulated"]["snr_db"]) > 0.15
+
+
 def test_no_difference_has_no_ratio(pairs: tuple) -> None:
     _, int8, _ = pairs
     x = np.ones((3, 10), np.float32)
-    found = layerwise.part_errors(int8, int8, [{"in0": x}])
+    found = layerwise.part_errors(int8, int8, [[{"in0": x}]])
     assert found["first"]["accumulated"] == {"snr_db": None, "relative_error": 0.0}
 
 
@@ -138,7 +181,7 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     description = describe(INT8 / "pretrained.pt", "lstm")
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     found = layerwise.errors(files, int8, description, [noise[:100], noise])
-    assert found["recordings"] == 1 and found["seconds"] == 1.0
+    assert found["recordings"] == 2 and found["seconds"] == pytest.approx(1.00625)
     assert list(found["layers"]["encoder"]) == [layer.name for layer, _ in layers]
     first = layers[0][0].name  # nothing comes before it
     assert found["layers"]["encoder"][first]["alone"] == pytest.approx(

@@ -162,7 +162,10 @@ def test_parity_and_layers_are_the_artifacts(report: Path) -> None:
     reader = read(report)
     (row,) = [row for row in reader.rows["parity"] if row[0] == "fp32"]
     assert row[1:6] == ["encoder", "1.8·10−6", "1.7·10−6", "1.0·10−4", "296"]
-    assert ["all together", "99.87 %", "0.0661", "2.780"] in reader.rows["parity"]
+    together = ["all together", "60", "98.33 %", "3.4·10−3", "99.89 %", "0.0661", "2.780"]
+    assert together in reader.rows["parity"]
+    edits = "Token edits between the two texts, of fp32’s 59 tokens"
+    assert [edits, "1.70 %", "at most 5.0 %"] in reader.rows["parity"]
     layers = made_up.quantization()["layers"]
     rows = [row for row in reader.rows["quantization"] if len(row) == 10][1:]
     assert len(rows) == len(layers)

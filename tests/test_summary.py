@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import made_up
 import pytest
 
 from transducer2ncnn.evaluation import comparison
@@ -79,6 +80,41 @@ def test_why_a_job_failed_when_its_log_does_not_say(
     *_, said, where = lines(tmp_path, [failed("a", log)])
     assert said.strip().startswith(why)
     assert where.strip() == str(log)
+
+
+def test_the_warnings_of_a_job_that_failed_are_shown(tmp_path: Path) -> None:
+    log = tmp_path / "verify.log"
+    log.write_text("warning: the calibration is silent\nlong\nerror: int8 is not delivered\n")
+    *_, said, warning, where = lines(tmp_path, [failed("m", log)])
+    assert said.strip() == "int8 is not delivered"
+    assert warning.strip() == "warning: the calibration is silent"
+    assert where.strip() == str(log)
+
+
+@pytest.mark.parametrize("proves_nothing", [False, True])
+def test_a_quantized_folder_is_shown_with_what_its_gate_found(
+    tmp_path: Path, proves_nothing: bool
+) -> None:
+    folder = tmp_path / "m" / "sherpa-ncnn" / "int8"
+    folder.mkdir(parents=True)
+    (folder / "encoder_jit_trace-pnnx.ncnn.int8.bin").write_bytes(bytes(2048))
+    (folder / "decoder_jit_trace-pnnx.ncnn.bin").write_bytes(bytes(2048))
+    found = made_up.verification("int8") | {"warnings": ["it is quiet"]}
+    found["proves_nothing"] = proves_nothing
+    found["parts"]["decoder"] = {"agreement": None}
+    (tmp_path / "m" / "verification").mkdir()
+    (tmp_path / "m" / "verification" / "int8.json").write_text(json.dumps(found))
+    said = list(lines(tmp_path, [job("m", delivers=str(folder))]))
+    encoder = next(line for line in said if "encoder_jit" in line)
+    assert encoder.endswith(
+        "2.0 KiB   finds fp32's best token in 98.3% of the frames that emit one"
+    )
+    decoder = next(line for line in said if "decoder_jit" in line)
+    assert decoder.endswith("no frame emits a token: nothing is proven")
+    assert "  WARNING: it is quiet" in said
+    unproven = "  WARNING: not proven: fp32 finds only 59 tokens in 31.1 s of audio"
+    text = "  token edits from fp32's 59 tokens (31 s of audio): 1"
+    assert (unproven in said, text in said) == (proves_nothing, not proves_nothing)
 
 
 def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(

@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_sentencepiece_model_is_named(tmp_path: Path) -> No
         vocab_size=16,
         minloglevel=9,
     )
-    with pytest.raises(UserError, match="begins with <unk>, <s>, </s>. Expected <blk>"):
+    with pytest.raises(UserError, match="begins with '<unk>, <s>, </s>'. Expected <blk>"):
         tokens.from_bpe_model(tmp_path / "plain.model", 16)
 
 

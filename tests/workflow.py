@@ -29,6 +29,15 @@ SOURCES = [
 #: Jobs that sum up a model, and hang on nearly everything.
 SUMMING_UP = ("listing the rules that make it", "making the report")
 
+#: Limits of quantized precisions. The models are random: what is best among equals depends on
+#: little, and what they find in noise is no speech.
+LENIENT = {
+    "min_agreement": 0.1,
+    "max_token_edits": 10.0,
+    "min_input_snr": 0.0,
+    "require_speech": False,
+}
+
 Config = dict
 
 
@@ -65,8 +74,7 @@ class Workflow:
             "precisions": {
                 "fp32": {"tolerance": 1e-4},
                 "fp16": {"tolerance": 2e-2},
-                # These models are random: what is best among equals hangs on little.
-                "int8": {"min_agreement": 0.1},
+                "int8": dict(LENIENT),
             },
             "verification": {"lengths": [9, 30], "segments": 10},
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.formats import tokens
@@ -28,7 +28,7 @@ def main() -> None:
 
     how = decoding_arguments.decoding(args)
     model_digest = decoding.digest([args.checkpoint, args.tokens])
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     family, settings = description["family"], json.dumps(description["settings"])
     code = code_digest(*CODE, family=family)
     cache = decoding.Cache(args.cache, family, settings, model_digest, how, code)

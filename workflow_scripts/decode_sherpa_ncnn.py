@@ -5,7 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
@@ -28,7 +28,7 @@ def main() -> None:
     files, how = ncnn_files(args), decoding_arguments.decoding(args)
     paths = [path for pair in files.values() for path in pair]
     model_digest = decoding.digest([*paths, args.tokens])
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     code = code_digest(*CODE, family=description["family"])
     settings = json.dumps(description["settings"])
     cache = decoding.Cache(args.cache, settings, model_digest, how, code)

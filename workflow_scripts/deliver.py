@@ -1,10 +1,8 @@
 """Put together the folder that sherpa-ncnn runs, and let it run it."""
 
 import argparse
-import json
-from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import gate
 from transducer2ncnn.export import delivery
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -26,8 +24,8 @@ def main() -> None:
 
     if args.gate:
         evaluation, max_rise = args.gate
-        gate.check_rise(json.loads(Path(evaluation).read_text()), float(max_rise))
-    description = json.loads(Path(args.description).read_text())
+        gate.check_rise(reading.read_json(evaluation), float(max_rise))
+    description = reading.read_json(args.description)
     delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
 
 

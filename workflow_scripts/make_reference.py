@@ -1,10 +1,9 @@
 """Compute PyTorch's side of the verification."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.families import model
 from transducer2ncnn.verification import reference
 
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     network = model.load_described(args.checkpoint, description)
     arrays = reference.make(network, args.lengths, args.segments)
     reference.save(args.output, arrays)

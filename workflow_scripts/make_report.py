@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files
+from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.report import artifacts, page
 from transducer2ncnn.report.artifacts import Artifacts
 
@@ -24,12 +24,12 @@ def main() -> None:
     args = parser.parse_args()
 
     optional = {
-        name: artifacts.read_json(getattr(args, name)) if getattr(args, name) else None
+        name: reading.read_json(getattr(args, name)) if getattr(args, name) else None
         for name in ("manifest", "comparison", "speed")
     }
     found = Artifacts(
         model=args.model,
-        description=artifacts.read_json(args.description),
+        description=reading.read_json(args.description),
         rule_graph=artifacts.read_rule_graph(args.rules),
         verification=artifacts.by_precision(args.verification),
         quantization=artifacts.by_precision(args.quantization),

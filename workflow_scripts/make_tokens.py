@@ -1,10 +1,8 @@
 """Check a model's vocabulary, or make it of its sentencepiece model."""
 
 import argparse
-import json
-from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.formats import sherpa, tokens
 
 
@@ -18,8 +16,8 @@ def main() -> None:
     if not args.tokens and not args.bpe_model:
         parser.error("one of --tokens and --bpe_model is needed")
 
-    vocab_size = json.loads(Path(args.description).read_text())["sizes"]["vocab_size"]
-    symbols = tokens.read(args.tokens, vocab_size) if args.tokens else None
+    vocab_size = reading.read_json(args.description)["sizes"]["vocab_size"]
+    symbols = tokens.read(args.tokens, vocab_size) if args.tokens else []
     if args.bpe_model:
         pieces = tokens.from_bpe_model(args.bpe_model, vocab_size)
         if symbols:

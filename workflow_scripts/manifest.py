@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files
+from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.workflow import provenance
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
 
-    source, description = (json.loads(p.read_text()) for p in (args.source, args.description))
+    source, description = (reading.read_json(p) for p in (args.source, args.description))
     made = provenance.make(source, description, args.delivered, args.output.parent, args.config)
     files.write_json(args.output, made)
 

@@ -2,10 +2,9 @@
 output."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.quantization import layerwise, pairing, statistics
@@ -34,7 +33,7 @@ def main() -> None:
 
     quantized = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
     observed = statistics.load(args.observed)
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     recordings = [audio.read(wav) for wav in args.wavs]
     try:
         found = isolated.call(
@@ -61,6 +60,8 @@ def main() -> None:
             pairing.by_ncnn_name(fp32_graph, observed[part], fp32_file) if part in observed else {}
         )
         for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
+            if layer.name not in measured[part]:
+                continue
             histogram = histograms[layer.name] if layer.name in table.inputs else None
             layers.append(
                 layerwise.figures(part, layer, names[layer.name], table, histogram)

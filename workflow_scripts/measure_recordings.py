@@ -1,10 +1,10 @@
-"""Measure the calibration recordings: how long each is, and its hash."""
+"""Measure the calibration recordings: how long and how loud each is, and its hash."""
 
 import argparse
 from pathlib import Path
 
 from transducer2ncnn.base import errors
-from transducer2ncnn.quantization import sharing
+from transducer2ncnn.quantization import levels, sharing
 from transducer2ncnn.speech import audio
 from transducer2ncnn.workflow import provenance
 
@@ -16,10 +16,19 @@ def main() -> None:
     args = parser.parse_args()
 
     wavs = args.recordings.read_text(encoding="utf-8").splitlines()
-    durations = {wav: audio.duration(wav) for wav in wavs}
-    hashes = {wav: provenance.fingerprint(wav)["sha256"] for wav in wavs}
-    sharing.write_recordings(args.output, durations, hashes)
-    print(f"{len(wavs)} recordings, {sum(durations.values()):.0f} s of audio")
+    measured = {
+        wav: sharing.Measured(
+            audio.duration(wav),
+            levels.decibels(audio.mean_square(wav)),
+            provenance.fingerprint(wav)["sha256"],
+        )
+        for wav in wavs
+    }
+    sharing.write_recordings(args.output, measured)
+    for warning in levels.silent(measured):
+        print(f"warning: {warning}")
+    seconds, level = sum(x.seconds for x in measured.values()), levels.overall(measured.values())
+    print(f"{len(wavs)} recordings, {seconds:.0f} s of audio at {levels.shown(level)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Measure how fast sherpa-ncnn runs each precision of a model, and in what memory."""
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files
+from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.evaluation import speed
 from transducer2ncnn.export import assembly
@@ -34,7 +33,7 @@ def main() -> None:
 
     utterances = recordings.read_checked(args.manifest)
     utterances = utterances[: speed.some([u.duration for u in utterances])]
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     tail_seconds = described(description).tail_seconds
     how = decoding_arguments.decoding(args)
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as temporary:

@@ -1,12 +1,11 @@
 """Observe what goes into the layers to be quantized, on one shard of the calibration recordings."""
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.families import model
 from transducer2ncnn.quantization import observing, sharing, statistics
 from transducer2ncnn.speech import audio
@@ -25,10 +24,11 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    durations = sharing.read_recordings(args.recordings)
+    measured = sharing.read_recordings(args.recordings)
+    durations = {wav: x.seconds for wav, x in measured.items()}
     mine = sharing.share(durations, args.shard, args.shards)
     total = sum(durations[wav] for batch in mine for wav in batch)
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     network = model.load_described(args.checkpoint, description)
 
     # Read when they are needed: a batch of long recordings would fill the memory.

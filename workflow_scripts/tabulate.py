@@ -1,10 +1,9 @@
 """Put an evaluation's figures into one table."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import comparison
 
 
@@ -15,8 +14,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    scores = [json.loads(path.read_text()) for path in args.scores]
-    speed = json.loads(args.speed.read_text())
+    scores = [reading.read_json(path) for path in args.scores]
+    speed = reading.read_json(args.speed)
     comparison.write(args.output, comparison.rows(scores, speed))
 
 

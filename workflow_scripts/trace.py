@@ -1,10 +1,9 @@
 """Trace one part of a model to TorchScript."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.export import torchscript
 from transducer2ncnn.families import model
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = json.loads(args.description.read_text())
+    description = reading.read_json(args.description)
     network = model.load_described(args.checkpoint, description, parts=[args.part])
     torchscript.trace(network, args.part, args.output)
     print(f"traced the {args.part}, which computes what the model does at every length checked")

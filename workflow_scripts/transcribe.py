@@ -1,10 +1,9 @@
 """Transcribe recordings with an exported model, by sherpa-ncnn and by plain ncnn."""
 
 import argparse
-import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.evaluation import transcription
@@ -27,7 +26,7 @@ def main() -> None:
 
     recordings = {wav: audio.read(wav) for wav in args.wavs}
     references = transcription.read_references(args.references)
-    architecture = described(json.loads(Path(args.description).read_text()))
+    architecture = described(reading.read_json(args.description))
     by_sherpa = transcription.sherpa_texts(
         args.sherpa, recordings, args.threads, architecture.tail_seconds
     )

@@ -1,10 +1,8 @@
 """Compare a model's ncnn files with PyTorch; fail where they part."""
 
 import argparse
-import json
-from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.verification import parity
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -20,7 +18,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    architecture = described(json.loads(Path(args.description).read_text()))
+    architecture = described(reading.read_json(args.description))
     folder = args.encoder[0].parent
     try:
         # ncnn can crash on files that are wrong enough.

@@ -4,8 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from transducer2ncnn.base import errors, files, isolated
-from transducer2ncnn.quantization import agreement
+from transducer2ncnn.base import errors, files, reading
+from transducer2ncnn.formats import param
+from transducer2ncnn.quantization import calibrated, gate, levels, sharing, statistics
+from transducer2ncnn.quantization.recipes import Part
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -17,37 +19,53 @@ def main() -> None:
     add_ncnn_files(parser, prefix="fp32-")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--wavs", required=True, nargs="+")
-    parser.add_argument("--min-agreement", required=True, type=float)
+    parser.add_argument("--calibration", help="the calibration recordings, as measured")
+    parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
+    parser.add_argument(
+        "--recipe",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PART", "JSON"),
+        help="of a part that was calibrated",
+    )
+    parser.add_argument(
+        "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    description = json.loads(args.description.read_text())
-    recordings = [audio.read(wav) for wav in args.wavs]
-    try:
-        found = isolated.call(
-            agreement.compare,
-            ncnn_files(args, prefix="fp32_"),
-            ncnn_files(args),
-            description,
-            recordings,
-        )
-    except isolated.IsolatedError as e:
-        raise errors.UserError(
-            f"{args.encoder[0].parent}: ncnn cannot run these files: {e}"
-        ) from None
-    for part, difference in found["parts"].items():
-        print(f"{part} alone: {difference}")
-    share = found["all"]["same_best_token"]
-    if share < args.min_agreement:
-        raise errors.UserError(
-            f"{args.precision} finds the best token that fp32 finds in {share:.1%} of "
-            f"{found['frames']} frames; precisions.{args.precision}.min_agreement asks for "
-            f"{args.min_agreement:.1%}. What each part costs by itself is above; more calibration "
-            f"audio, or layers left out of quantization (precisions.{args.precision}.keep), may "
-            "help."
-        )
-    files.write_json(args.output, {"min_agreement": args.min_agreement} | found)
-    print(f"{args.precision} finds fp32's best token in {share:.1%} of {found['frames']} frames")
+    description = reading.read_json(args.description)
+    recordings = {wav: audio.read(wav) for wav in args.wavs}
+    warnings = []
+    if args.calibration:
+        measured = sharing.read_recordings(args.calibration)
+        warnings += [*levels.silent(measured), *levels.far(measured, recordings.values())]
+        # Now, so that they are there whatever comes next.
+        for warning in warnings:
+            print(f"warning: {warning}", flush=True)
+    fp32 = ncnn_files(args, prefix="fp32_")
+    observed = statistics.load(args.observed)
+    scales = {}
+    for part, recipe in args.recipe:
+        file = fp32[part][0]
+        inputs = calibrated.inputs(param.read(file), Part.from_json(recipe), observed[part], file)
+        scales[part] = {name: found.scale for name, found in inputs.items()}
+    examined = gate.examine(fp32, ncnn_files(args), description, recordings, args.precision, scales)
+    for part, figures in examined.figures["parts"].items():
+        print(f"{part} alone: {figures}")
+    print(f"all together: {examined.figures['all']}")
+    said = gate.check(examined, gate.Limits(**args.limits), args.precision)
+    files.write_json(
+        args.output,
+        {
+            "limits": args.limits,
+            "proves_nothing": examined.proves_nothing,
+            "warnings": warnings,
+        }
+        | examined.figures,
+    )
+    print(said)
 
 
 if __name__ == "__main__":

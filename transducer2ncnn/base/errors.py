@@ -11,6 +11,11 @@ class UserError(Exception):
     """Something in the user's hands is wrong: the message says what, where, and what to do."""
 
 
+def shown(text: str, limit: int = 100) -> str:
+    """A text from a file, cut to what a message can show of it."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's ``main``; a ``UserError`` becomes its message and exit status 1."""
     try:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from transducer2ncnn.base.errors import UserError
+
 PREFIX = ".partial-"
 #: A file in such a folder, locked for as long as the process that writes there lives.
 LOCK = ".lock"
@@ -70,4 +72,16 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write JSON as every reader takes it.
+
+    Raises:
+        UserError: a number in it is NaN or infinite, which JSON has no word for.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError:
+        raise UserError(
+            f"{path}: not written, for one of its figures would be NaN or infinite: what it "
+            "describes is broken."
+        ) from None
+    write_text(path, text + "\n")

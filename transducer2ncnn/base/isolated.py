@@ -50,6 +50,7 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
             stderr=subprocess.STDOUT,
             env=environment,
         ) as process:
+            assert process.stdout is not None
             # Passed on as it comes: it may be progress.
             for line in process.stdout:
                 text = line.decode(errors="replace")

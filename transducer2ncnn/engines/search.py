@@ -6,7 +6,7 @@ with the decoder's output for the tokens before, and at most one token comes out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -44,45 +44,93 @@ class Decoding:
 GREEDY = Decoding()
 
 
-def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GREEDY) -> list[int]:
-    """Token ids of a recording: (n,) float32 samples in [−1, 1], 16 kHz."""
+@dataclass(frozen=True)
+class Step:
+    """One frame of a greedy search: what the joiner was given and what it made of it.
+
+    Attributes:
+        context: the last ``context_size`` token ids before the frame.
+        frame: (encoder_dim,)
+        decoder_out: (decoder_dim,), the decoder's output for the context.
+        logits: (vocab_size,)
+    """
+
+    context: tuple[int, ...]
+    frame: np.ndarray
+    decoder_out: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def token(self) -> int:
+        """The frame's best token."""
+        return int(self.logits.argmax())
+
+    @property
+    def emits(self) -> bool:
+        """Whether the best token becomes part of the text."""
+        return self.token not in NEVER_EMITTED
+
+
+def segments(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
+    """The features that the encoder is given at a time, (segment, feature_dim) each.
+
+    Args:
+        samples: a recording, (n,) float32 in [−1, 1] at 16 kHz, without the silence behind it.
+    """
     architecture = transducer.architecture
-    sizes = architecture.sizes
-    paths = (
-        _GreedyPath(transducer)
-        if decoding.method == "greedy_search"
-        else _BeamPaths(transducer, decoding.num_active_paths)
-    )
     tail = silence(architecture.tail_seconds)
-    features = fbank(np.concatenate([samples, tail]), sizes.feature_dim)
-    states = architecture.initial_states()
+    features = fbank(np.concatenate([samples, tail]), architecture.sizes.feature_dim)
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.
     for start in range(0, len(features) - architecture.segment, architecture.hop):
-        segment = features[start : start + architecture.segment]
-        frames, states = transducer.encode(architecture.encoder_inputs(segment, states))
-        for frame in frames:
-            paths.advance(frame)
-    return paths.best()[sizes.context_size :]
+        yield features[start : start + architecture.segment]
 
 
-class _GreedyPath:
-    """The one path that takes the best token of each frame."""
+def stream(
+    transducer: Transducer, samples: np.ndarray
+) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """The encoder's run over a recording: each segment's inputs, and the (T', encoder_dim) frames
+    that come out. The states are carried from one segment to the next."""
+    architecture = transducer.architecture
+    states = architecture.initial_states()
+    for segment in segments(transducer, samples):
+        inputs = architecture.encoder_inputs(segment, states)
+        frames, states = transducer.encode(inputs)
+        yield inputs, frames
 
-    def __init__(self, transducer: Transducer) -> None:
-        self._transducer = transducer
-        self._tokens = [BLANK] * transducer.architecture.sizes.context_size
-        self._decoder_out = transducer.decode(self._tokens)
 
-    def advance(self, frame: np.ndarray) -> None:
-        token = int(self._transducer.join(frame, self._decoder_out).argmax())
-        if token not in NEVER_EMITTED:
-            self._tokens.append(token)
-            context = self._tokens[-self._transducer.architecture.sizes.context_size :]
-            self._decoder_out = self._transducer.decode(context)
+def encoded(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
+    """The encoder's output frames for a recording, (encoder_dim,) each, as they come."""
+    for _, frames in stream(transducer, samples):
+        yield from frames
 
-    def best(self) -> list[int]:
-        return self._tokens
+
+def greedy(transducer: Transducer, frames: Iterable[np.ndarray]) -> Iterator[Step]:
+    """The path that takes the best token of each of the encoder's output frames."""
+    context = (BLANK,) * transducer.architecture.sizes.context_size
+    decoder_out = transducer.decode(list(context))
+    for frame in frames:
+        step = Step(context, frame, decoder_out, transducer.join(frame, decoder_out))
+        yield step
+        if step.emits:
+            context = (*context[1:], step.token)
+            decoder_out = transducer.decode(list(context))
+
+
+def emitted(steps: Iterable[Step]) -> list[int]:
+    """The token ids of a greedy search's text."""
+    return [step.token for step in steps if step.emits]
+
+
+def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GREEDY) -> list[int]:
+    """Token ids of a recording: (n,) float32 samples in [−1, 1], 16 kHz."""
+    frames = encoded(transducer, samples)
+    if decoding.method == "greedy_search":
+        return emitted(greedy(transducer, frames))
+    paths = _BeamPaths(transducer, decoding.num_active_paths)
+    for frame in frames:
+        paths.advance(frame)
+    return paths.best()[transducer.architecture.sizes.context_size :]
 
 
 class _BeamPaths:
@@ -103,7 +151,7 @@ class _BeamPaths:
         paths = sorted(self._log_probs, key=self._rank, reverse=True)
         logits = np.stack([self._transducer.join(frame, self._decoder_out(p)) for p in paths])
         before = np.array([self._log_probs[p] for p in paths], dtype=np.float32)
-        log_probs = _log_softmax(logits) + before[:, None]
+        log_probs = log_softmax(logits) + before[:, None]
         best = np.argsort(-log_probs, axis=None, kind="stable")[: self._num_active_paths]
         self._log_probs = {}
         for row, token in zip(*np.unravel_index(best, log_probs.shape), strict=True):
@@ -114,7 +162,8 @@ class _BeamPaths:
             self._log_probs[path] = log_prob
 
     def best(self) -> list[int]:
-        return list(max(self._log_probs, key=self._rank))
+        best = max(self._log_probs, key=self._rank)
+        return list(best)
 
     def _rank(self, path: tuple[int, ...]) -> float:
         return self._log_probs[path] / len(path)
@@ -126,6 +175,7 @@ class _BeamPaths:
         return self._decoder_outs[context]
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the posteriors, over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

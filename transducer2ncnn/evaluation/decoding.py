@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base import files, isolated
+from transducer2ncnn.base import files, isolated, reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.shards import share_out
 from transducer2ncnn.engines import recognizer
@@ -47,7 +47,7 @@ class Cache:
 
     def get(self, utterance: Utterance) -> Heard | None:
         try:
-            return Heard(**json.loads(self._file(utterance).read_text(encoding="utf-8")))
+            return reading.parse_row(self._file(utterance).read_bytes(), Heard)
         except (FileNotFoundError, ValueError):  # a crash of the machine can leave a file empty
             return None
 

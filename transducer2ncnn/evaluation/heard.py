@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transducer2ncnn.base import files
+from transducer2ncnn.base import files, reading
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,13 @@ class Heard:
     #: Symbols of tokens.txt.
     tokens: list[str]
     text: str
+
+
+@dataclass(frozen=True)
+class _Row(Heard):
+    """The same in a file."""
+
+    id: str
 
 
 def write(path: str | Path, heard: Mapping[str, Heard]) -> None:
@@ -29,11 +36,10 @@ def write(path: str | Path, heard: Mapping[str, Heard]) -> None:
 
 
 def read(paths: Iterable[str | Path]) -> dict[str, Heard]:
-    """What was recognised in each utterance by its id, out of all shards."""
-    found: dict[str, Heard] = {}
-    for path in paths:
-        with open(path, encoding="utf-8") as f:
-            for line in f:
-                row = json.loads(line)
-                found[row["id"]] = Heard(row["tokens"], row["text"])
-    return found
+    """What was recognised in each utterance by its id, out of all shards.
+
+    Raises:
+        UserError: a file is missing or is not as ``write`` writes it.
+    """
+    rows = (row for path in paths for row in reading.read_rows(path, _Row))
+    return {row.id: Heard(row.tokens, row.text) for row in rows}

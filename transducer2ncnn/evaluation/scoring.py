@@ -51,7 +51,7 @@ def word_errors(references: Sequence[str], texts: Sequence[str]) -> WordErrors:
     found = jiwer.process_words(
         [normalise(text) for text in references], [normalise(text) for text in texts]
     )
-    counts = {kind: [] for kind in ("substitute", "delete", "insert")}
+    counts: dict[str, list[int]] = {kind: [] for kind in ("substitute", "delete", "insert")}
     for alignment in found.alignments:
         for kind, by_utterance in counts.items():
             by_utterance.append(sum(_length(chunk) for chunk in alignment if chunk.type == kind))
@@ -190,7 +190,7 @@ def _differences(
     token_edits: list[int],
 ) -> list[dict[str, Any]]:
     """What changes most words first, then what changes most tokens."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": u.id,
             "wav": u.wav,

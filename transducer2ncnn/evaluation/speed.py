@@ -94,11 +94,12 @@ def run(
     load_seconds = time.perf_counter() - start
     streamed = [_stream(loaded, samples, tail_seconds) for samples in recordings]
     computing, audio = (sum(column) for column in list(zip(*streamed, strict=True))[:2])
-    first = [(heard, latency) for _, _, heard, latency in streamed if latency is not None]
+    latencies = [latency for *_, latency in streamed if latency is not None]
+    heard = [heard for _, _, heard, _ in streamed if heard is not None]
     return {
         "real_time_factor": computing / audio,
-        "first_token_latency": statistics.median(x[1] for x in first) if first else None,
-        "first_token_heard": statistics.median(x[0] for x in first) if first else None,
+        "first_token_latency": statistics.median(latencies) if latencies else None,
+        "first_token_heard": statistics.median(heard) if heard else None,
         "peak_memory_mb": peak_memory(),
         "load_seconds": load_seconds,
     }
@@ -154,6 +155,7 @@ def cpu() -> str:
 
 
 def _spread(values: list[float | None]) -> dict[str, float] | None:
-    if None in values:
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
         return None
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {"median": statistics.median(found), "min": min(found), "max": max(found)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from transducer2ncnn import families
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.families.contract import Architecture, Family
 
 
@@ -28,17 +28,40 @@ def find(name: str) -> Family:
         UserError: there is none of this name; with those that there are.
     """
     if name not in names():
-        raise UserError(f"{name!r} is not a model family. Expected one of {', '.join(names())}.")
+        raise UserError(
+            f"{shown(repr(name))} is not a model family. Expected one of {', '.join(names())}."
+        )
     family: Family = importlib.import_module(f"{families.__name__}.{name}").FAMILY
     return family
 
 
 def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
-    """The architecture of a model, out of what ``model.describe`` returned."""
-    family = find(description["family"])
-    # A tuple comes back from a file as a list.
-    sizes, settings = (
-        {key: tuple(x) if isinstance(x, list) else x for key, x in description[part].items()}
-        for part in ("sizes", "settings")
-    )
-    return family.architecture(family.sizes(**sizes), family.settings(**settings))
+    """The architecture of a model, out of what ``model.describe`` returned.
+
+    Raises:
+        UserError: it describes no model of a family that there is.
+    """
+    sizes: dict[str, Any]
+    settings: dict[str, Any]
+    try:
+        family = find(description["family"])
+        # A tuple comes back from a file as a list.
+        sizes, settings = (
+            {key: tuple(x) if isinstance(x, list) else x for key, x in description[part].items()}
+            for part in ("sizes", "settings")
+        )
+        found = family.architecture(family.sizes(**sizes), family.settings(**settings))
+    except (KeyError, TypeError, AttributeError) as e:
+        raise UserError(
+            f"model.json: describes no model that can be exported ({shown(str(e))})."
+        ) from None
+    hints = get_type_hints(family.sizes)
+    for name, value in sizes.items():
+        numbers = (value,) if hints[name] is int else value
+        if not isinstance(numbers, tuple) or not all(
+            type(number) is int and 0 < number < 2**31 for number in numbers
+        ):
+            raise UserError(
+                f"model.json: {name} is {shown(repr(value))}, expected whole numbers above 0."
+            )
+    return found

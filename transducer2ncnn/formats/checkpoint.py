@@ -9,10 +9,6 @@ average, ``model_avg``.
 from __future__ import annotations
 
 import math
-import pathlib
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +18,7 @@ from torch import Tensor
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
-
-#: The one class besides tensors and plain values that training checkpoints hold, under both of its
-#: names: Python 3.13 moved it.
-ALLOWED = [pathlib.PosixPath, (pathlib.PosixPath, "pathlib._local.PosixPath")]
+from transducer2ncnn.formats.torch_file import TorchFile
 
 #: Tensors that only training uses: the pruned loss's projections, and the second decoder and
 #: joiner of recipes that train on GigaSpeech along with LibriSpeech.
@@ -37,18 +30,23 @@ BALANCER_COUNT = ".count"
 class Checkpoint:
     """A checkpoint file, opened.
 
-    Nothing in the file is executed: beyond tensors and plain values, the one class it may name is
-    ``pathlib.PosixPath``, which icefall's training parameters hold. Tensors are mapped from the
-    file, not read, so that a large training checkpoint costs only what is used of it.
+    Nothing in the file is executed. Tensors are mapped from the file, not read, so that a large
+    training checkpoint costs only what is used of it.
 
     Raises:
-        UserError: the file is missing, is no checkpoint, would run code when unpickled, or would
-            grow in memory beyond its own size.
+        UserError: the file is missing or damaged, is no checkpoint, would run code when
+            unpickled, or would grow in memory beyond its own size.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._entries = _load(self.path)
+        self._file = TorchFile(self.path)
+        if not isinstance(self._file.content, dict):
+            raise UserError(
+                f"{path}: holds a {type(self._file.content).__name__}. Expected an icefall "
+                'checkpoint: {"model": state dict}, and perhaps training state beside it.'
+            )
+        self._entries: dict[Any, Any] = self._file.content
 
     def plain_values(self) -> dict[str, int | float | str | bool]:
         """The numbers, texts and truth values among the file's own keys.
@@ -65,10 +63,11 @@ class Checkpoint:
         """The tensors of ``model`` or ``model_avg`` that inference needs, and their scales.
 
         They are as stored, but for the ``module.`` in front of their names that distributed
-        training leaves.
+        training leaves. No two of them share memory: what is done to one leaves the others alone.
 
         Raises:
-            UserError: there is no such entry, or a tensor in it is not a plain one.
+            UserError: there is no such entry, two tensors in it have one name, or one is damaged
+                or not a plain one.
         """
         state = self._entries.get(entry)
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -77,15 +76,29 @@ class Checkpoint:
                 "entry with tensors. Expected an icefall checkpoint: "
                 '{"model": state dict}, and perhaps training state beside it.'
             )
-        named = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-        needed = {
-            name: tensor
-            for name, tensor in named.items()
-            if not (name.startswith(TRAINING_ONLY) or name.endswith(BALANCER_COUNT))
-        }
-        for name, tensor in needed.items():
-            _check_plain(tensor, f"{self.path}: tensor {name!r}")
-        return needed
+        needed: dict[str, Tensor] = {}
+        for stored, tensor in state.items():
+            name = str(stored).removeprefix("module.")
+            if name in needed:
+                raise UserError(
+                    f"{self.path}: holds {name!r} twice, with and without 'module.' in front. "
+                    "Which of the two is the model's cannot be known: save one of them."
+                )
+            if not (name.startswith(TRAINING_ONLY) or name.endswith(BALANCER_COUNT)):
+                _check_plain(tensor, f"{self.path}: tensor {name!r}")
+                needed[name] = tensor
+        self._check_size(needed)
+        self._file.check(needed.values())
+        return _apart(needed)
+
+    def _check_size(self, tensors: dict[str, Tensor]) -> None:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        # Tied tensors may make it somewhat larger than the file.
+        if size > 2 * self.path.stat().st_size:
+            raise UserError(
+                f"{self.path}: refused, for many of its tensors are the same stored values, and "
+                f"together they would take {size / 1e6:,.0f} MB. Expected tensors stored whole."
+            )
 
     def number(self, entry: str) -> int:
         """A whole number among the training parameters.
@@ -94,7 +107,7 @@ class Checkpoint:
             UserError: there is none of this name.
         """
         value = self._entries.get(entry)
-        if not isinstance(value, int):
+        if type(value) is not int or not -(2**63) <= value < 2**63:
             raise UserError(
                 f"{self.path}: holds no number {entry!r}, which use_averaged_model goes by. "
                 "Expected a checkpoint of a training run that kept a running average."
@@ -117,68 +130,35 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     return Checkpoint(path).state_dict("model")
 
 
-def _load(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file.")
-    mapped = zipfile.is_zipfile(path)
-    if mapped:
-        _check_archive(path)
-    try:
-        with torch.serialization.safe_globals(ALLOWED):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as e:
-        # torch explains at length how to switch its safety off; the finding is one part of that.
-        found = re.search(r"GLOBAL ([\w.]+)", str(e))
-        if found is None:
-            raise UserError(f"{path}: not a checkpoint that torch can read.") from None
-        raise UserError(
-            f"{path}: refused, and nothing in it was run. Beyond tensors and plain values it asks "
-            f"for {found[1]!r}, which opening it freely would call. If you trust its origin, save "
-            'it again there as torch.save({"model": model.state_dict()}, path).'
-        ) from None
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, MemoryError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UserError(
-            f"{path}: not a checkpoint that torch can read ({reason}). Expected a file written by "
-            "torch.save, whole and not compressed again."
-        ) from None
-    if not isinstance(checkpoint, dict):
-        raise UserError(
-            f"{path}: holds a {type(checkpoint).__name__}. Expected an icefall checkpoint: "
-            '{"model": state dict}, and perhaps training state beside it.'
-        )
-    return checkpoint
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that is more than its file's size when unpacked.
-
-    torch.save stores without compression, and torch would unpack what is compressed, however
-    large it gets.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as e:
-        raise UserError(f"{path}: not a checkpoint that torch can read ({e}).") from None
-    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    unpacked = sum(entry.file_size for entry in entries)
-    if packed or unpacked > path.stat().st_size:
-        raise UserError(
-            f"{path}: refused, and nothing in it was opened. It is a compressed archive, of "
-            f"{unpacked / 1e6:,.0f} MB when unpacked, and torch.save never compresses. If you "
-            "trust its origin, save it again there with torch.save."
-        )
-
-
 def _check_plain(tensor: Tensor, what: str) -> None:
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_complex():
-        raise UserError(f"{what} is {tensor.layout} on {tensor.device}, expected plain numbers.")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise UserError(
-            f"{what} repeats what is stored to a shape of {tuple(tensor.shape)}: refused, for a "
-            "small file could fill the memory like that. Expected tensors stored whole."
-        )
+    """Refuse a tensor whose values are not numbers, or share memory with each other.
+
+    What is computed in place would be done to a shared value several times.
+    """
+    if tensor.dtype == torch.bool:
+        raise UserError(f"{what} holds truth values, expected numbers.")
+    reach = 1
+    for step, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if n > 1 and step < reach and tensor.numel():
+            raise UserError(
+                f"{what} repeats what is stored to a shape of {tuple(tensor.shape)}: refused, for "
+                "a small file could fill the memory like that. Expected tensors stored whole."
+            )
+        reach += (n - 1) * step
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, those copied that overlap with one before them in memory."""
+    apart = dict(tensors)
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_ptr()):
+        if tensor.numel():
+            start = tensor.data_ptr()
+            if start < end:
+                apart[name] = tensor.clone()
+            reach = sum((n - 1) * x for n, x in zip(tensor.shape, tensor.stride(), strict=True))
+            end = max(end, start + (reach + 1) * tensor.element_size())
+    return apart
 
 
 def inference_tensors(stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -228,11 +208,20 @@ def _scale_name(name: str) -> str:
 
 
 def _is_scale_of(name: str, stored: dict[str, Tensor]) -> bool:
+    base = _scaled_name(name)
+    # A scale of a scale is none: nothing would multiply by it.
+    return base in stored and _scaled_name(base) not in stored
+
+
+def _scaled_name(name: str) -> str:
+    """The tensor that one of this name would be the scale of; empty if it can be of none."""
     if name.endswith("embedding.scale"):
-        return name.removesuffix("scale") + "weight" in stored
-    return name.endswith("_scale") and name.removesuffix("_scale") in stored
+        return name.removesuffix("scale") + "weight"
+    base = name.removesuffix("_scale")
+    return base if base != name and _scale_name(base) == name else ""
 
 
 def _some(keys: list[Any], limit: int = 5) -> str:
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return (", ".join(map(str, keys[:limit])) or "(none)") + more
+    shown = (str(key)[:80].encode("unicode_escape").decode() for key in keys[:limit])
+    return (", ".join(shown) or "(none)") + more

@@ -15,8 +15,12 @@ from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import write_text
+from transducer2ncnn.base.reading import read_text
 
 MAGIC = "7767517"
+
+#: ncnn holds whole numbers in 32 bits.
+MAX_INTEGER = 2**31
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,23 @@ class Layer:
     line: str
 
     def integer(self, key: int, default: int = 0) -> int:
-        return int(self.params.get(key, default))
+        """A parameter that is a whole number.
+
+        Raises:
+            UserError: it is none, or too large for ncnn to hold.
+        """
+        value = self.params.get(key)
+        if value is None:
+            return default
+        try:
+            number = int(value)
+        except ValueError:
+            number = MAX_INTEGER
+        if not -MAX_INTEGER <= number < MAX_INTEGER:
+            raise UserError(
+                f"parameter {key} of layer {self.name} is {value[:40]}, expected a whole number."
+            )
+        return number
 
     def with_param(self, key: int, value: int) -> Layer:
         """The layer with one parameter more, or another value of one."""
@@ -54,11 +74,7 @@ def read(path: str | Path) -> Param:
     Raises:
         UserError: the file is missing or is not a param file; the message names the line.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot be read as an ncnn param file ({e}).") from None
-    lines = text.splitlines()
+    lines = read_text(path, "an ncnn param file").splitlines()
     if not lines or lines[0].strip() != MAGIC:
         raise UserError(f"{path}: not an ncnn param file, whose first line is {MAGIC}.")
     try:
@@ -71,9 +87,12 @@ def read(path: str | Path) -> Param:
             try:
                 layers.append(parse_layer(line))
             except (IndexError, ValueError):
-                raise UserError(f"{path}, line {number}: not a layer: {line.strip()!r}.") from None
+                raise UserError(
+                    f"{path}, line {number}: not a layer: {line.strip()[:200]!r}."
+                ) from None
     if len(layers) != num_layers:
-        raise UserError(f"{path}: line 2 promises {num_layers} layers, and {len(layers)} follow.")
+        promised = f"{num_layers:,}" if abs(num_layers) < MAX_INTEGER else "too many"
+        raise UserError(f"{path}: line 2 promises {promised} layers, and {len(layers)} follow.")
     return Param(tuple(layers), num_blobs)
 
 
@@ -86,7 +105,7 @@ def parse_layer(line: str) -> Layer:
     words = line.split()
     type_, name, num_inputs, num_outputs = words[0], words[1], int(words[2]), int(words[3])
     blobs, params = words[4 : 4 + num_inputs + num_outputs], words[4 + num_inputs + num_outputs :]
-    if len(blobs) != num_inputs + num_outputs:
+    if min(num_inputs, num_outputs) < 0 or len(blobs) != num_inputs + num_outputs:
         raise ValueError(line)
     pairs = [word.split("=", 1) for word in params]
     return Layer(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 
 #: The largest int8 magnitude that is used.
@@ -61,16 +61,16 @@ def _add_line(table: ScaleTable, line: str) -> None:
     try:
         scales = np.array([float(word) for word in words])
     except ValueError:
-        raise ValueError(f"expected a name and its scales, found {_shortened(line)!r}.") from None
+        raise ValueError(f"expected a name and its scales, found {shown(line)!r}.") from None
     if key in table.weights or key in table.inputs:
-        raise ValueError(f"{key} has a line already.")
+        raise ValueError(f"{shown(key)} has a line already.")
     _check(key, scales)
     if _is_weights(key):
         table.weights[key] = scales.astype(np.float32)
     elif len(scales) == 1:
         table.inputs[key] = float(scales[0])
     else:
-        raise ValueError(f"{key} has {len(scales)} input scales; a layer has one.")
+        raise ValueError(f"{shown(key)} has {len(scales)} input scales; a layer has one.")
 
 
 def write(path: str | Path, table: ScaleTable) -> None:
@@ -92,23 +92,24 @@ def write(path: str | Path, table: ScaleTable) -> None:
     write_text(path, "".join(lines))
 
 
+def as_written(scale: float) -> float:
+    """What becomes of a scale in a table's six decimals, and in the float32 of a bin file."""
+    return float(np.float32(f"{scale:f}"))
+
+
 def _check(key: str, scales: np.ndarray) -> None:
     if len(scales) == 0:
-        raise ValueError(f"{key} has no scale.")
+        raise ValueError(f"{shown(key)} has no scale.")
     with np.errstate(over="ignore"):
         stored = scales.astype(np.float32)  # as a bin holds them
     for i, scale in enumerate(stored):
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(
-                f"{key}: scale number {i + 1} is {scales[i]:g}, not a positive number that fp32 "
-                "holds."
+                f"{shown(key)}: scale number {i + 1} is {scales[i]:g}, not a positive number that "
+                "fp32 holds."
             )
 
 
 def _is_weights(key: str) -> bool:
     layer, found, number = key.rpartition(WEIGHTS)
     return bool(layer and found and number.isdecimal())
-
-
-def _shortened(line: str, limit: int = 60) -> str:
-    return line if len(line) <= limit else line[:limit] + "…"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 
 #: Opens a word in a sentencepiece symbol.
@@ -43,23 +43,25 @@ def read(path: str | Path, vocab_size: int) -> list[str]:
     for number, line in enumerate(lines, start=1):
         found = LINE.fullmatch(line)
         if not found:
-            raise UserError(f"{path}, line {number}: expected '<symbol> <id>', found {line!r}.")
+            raise UserError(
+                f"{path}, line {number}: expected '<symbol> <id>', found {shown(line)!r}."
+            )
         symbol, id_ = found[1], int(found[2])
         if id_ in symbols:
             raise UserError(
-                f"{path}, line {number}: id {id_} is given to {symbol!r} and, before, to "
-                f"{symbols[id_]!r}."
+                f"{path}, line {number}: id {id_} is given to {shown(symbol)!r} and, before, to "
+                f"{shown(symbols[id_])!r}."
             )
         if symbol in ids:
             raise UserError(
-                f"{path}, line {number}: {symbol!r} is given id {id_} and, before, id "
+                f"{path}, line {number}: {shown(symbol)!r} is given id {id_} and, before, id "
                 f"{ids[symbol]}."
             )
         if id_ >= vocab_size and DISAMBIGUATION.fullmatch(symbol):
             continue
         symbols[id_] = symbol
         ids[symbol] = id_
-    if symbols.keys() != set(range(vocab_size)):
+    if len(symbols) != vocab_size or max(symbols, default=-1) >= vocab_size:
         raise UserError(
             f"{path}: holds {len(symbols)} tokens with ids up to {max(symbols, default=-1)}; the "
             f"checkpoint's vocabulary has {vocab_size}, ids 0 to {vocab_size - 1} without a gap. "
@@ -67,8 +69,8 @@ def read(path: str | Path, vocab_size: int) -> list[str]:
         )
     if symbols[0] not in BLANKS:
         raise UserError(
-            f"{path}: id 0 is {symbols[0]!r}. Expected the blank, one of {', '.join(BLANKS)}, "
-            "which a transducer emits where nothing is said."
+            f"{path}: id 0 is {shown(symbols[0])!r}. Expected the blank, one of "
+            f"{', '.join(BLANKS)}, which a transducer emits where nothing is said."
         )
     return [symbols[i] for i in range(vocab_size)]
 
@@ -84,9 +86,9 @@ def from_bpe_model(path: str | Path, vocab_size: int) -> list[str]:
     model = sentencepiece.SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(Path(path).read_bytes())
-    except (OSError, RuntimeError) as e:
+        symbols = [model.IdToPiece(i) for i in range(len(model))]
+    except (OSError, RuntimeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read as a sentencepiece model ({e}).") from None
-    symbols = [model.IdToPiece(i) for i in range(len(model))]
     if len(symbols) != vocab_size:
         raise UserError(
             f"{path}: has {len(symbols)} pieces; the checkpoint's vocabulary has {vocab_size}. Is "
@@ -94,10 +96,17 @@ def from_bpe_model(path: str | Path, vocab_size: int) -> list[str]:
         )
     if tuple(symbols[: len(BPE_FIRST)]) != BPE_FIRST:
         raise UserError(
-            f"{path}: begins with {', '.join(symbols[: len(BPE_FIRST)])}. Expected "
+            f"{path}: begins with {shown(', '.join(symbols[: len(BPE_FIRST)]))!r}. Expected "
             f"{', '.join(BPE_FIRST)}, as icefall trains its models. Give the model's tokens.txt "
             "instead."
         )
+    ids = {symbol: id_ for id_, symbol in reversed(list(enumerate(symbols)))}
+    for id_, symbol in enumerate(symbols):
+        if not LINE.fullmatch(f"{symbol} {id_}") or ids[symbol] != id_:
+            raise UserError(
+                f"{path}: piece {id_} is {shown(symbol)!r}, which tokens.txt cannot hold, or holds "
+                "already. Is the file damaged?"
+            )
     return symbols
 
 
@@ -108,8 +117,8 @@ def check_agreement(
     for id_, (symbol, piece) in enumerate(zip(symbols, bpe_symbols, strict=True)):
         if symbol != piece:
             raise UserError(
-                f"id {id_} is {symbol!r} in {path} and {piece!r} in {bpe_path}. They must agree: "
-                "one of them is another model's."
+                f"id {id_} is {shown(symbol)!r} in {path} and {shown(piece)!r} in {bpe_path}. "
+                "They must agree: one of them is another model's."
             )
 
 

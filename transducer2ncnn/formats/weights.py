@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
-from transducer2ncnn.formats.layers import TABLE, LayerType
+from transducer2ncnn.formats.layers import TABLE, Expected, LayerType
 from transducer2ncnn.formats.param import Layer, Param
 
 #: Tags of a tagged block, as the little-endian number they are. Both 0 and 0x0002C056 say fp32.
@@ -24,7 +25,7 @@ FP32_RAW_TAG = 0x0002C056
 FP16_TAG = 0x01306B47
 INT8_TAG = 0x000D4B38
 
-TAG_DTYPES = {
+TAG_DTYPES: dict[int, np.dtype[Any]] = {
     FP32_TAG: np.dtype("<f4"),
     FP32_RAW_TAG: np.dtype("<f4"),
     FP16_TAG: np.dtype("<f2"),
@@ -67,20 +68,21 @@ def read(param: Param, path: str | Path) -> Weights:
 
     def take(dtype: np.dtype, count: int, layer: Layer, block: str) -> np.ndarray:
         nonlocal position
+        if count < 0:
+            raise UserError(f"{path}: layer {layer.name} asks for a {block} of {count} values.")
         end = position + dtype.itemsize * count
         if end > len(data):
             raise UserError(f"{path}: ends within the {block} of layer {layer.name}.")
-        values = np.frombuffer(data, dtype, count, position)
+        values = np.frombuffer(data, dtype, count, position) if count else np.empty(0, dtype)
         position = end
         return values
 
     weights: Weights = []
     for layer in param.layers:
         blocks = []
-        # Any other layer is taken to have no weights. A bin that then does not end where it should
-        # is an error.
-        for expected in TABLE.get(layer.type, LayerType()).blocks(layer):
-            tag, dtype = None, np.dtype("<f4")
+        for expected in _expected(layer, path):
+            tag: int | None = None
+            dtype: np.dtype[Any] = np.dtype("<f4")
             if expected.tagged:
                 tag = int(take(np.dtype("<u4"), 1, layer, expected.name)[0])
                 if tag not in TAG_DTYPES:
@@ -102,6 +104,15 @@ def read(param: Param, path: str | Path) -> Weights:
     return weights
 
 
+def _expected(layer: Layer, path: str | Path) -> list[Expected]:
+    # Any other layer is taken to have no weights. A bin that then does not end where it should
+    # is an error.
+    try:
+        return TABLE.get(layer.type, LayerType()).blocks(layer)
+    except UserError as e:
+        raise UserError(f"{path}: its param cannot be read: {e}") from None
+
+
 def write(path: str | Path, weights: Iterable[Iterable[Block]]) -> None:
     """Write blocks layer after layer; an iterator keeps no more than one layer in memory."""
     with replacing(path) as partial, open(partial, "wb") as f:
@@ -109,7 +120,7 @@ def write(path: str | Path, weights: Iterable[Iterable[Block]]) -> None:
             for block in blocks:
                 if block.tag is not None:
                     f.write(np.array(block.tag, "<u4").tobytes())
-                f.write(np.ascontiguousarray(block.values))
+                f.write(np.ascontiguousarray(block.values).data)
                 if block.tag is not None:
                     f.write(bytes(-block.values.nbytes % 4))
 

@@ -1,120 +1,228 @@
-"""What int8 costs, part by part: its logits against those of the fp32 files, on recordings.
+"""What a quantized precision costs: its files against the fp32 files, streamed over recordings.
 
-Both sides walk the same path, the tokens that fp32 finds, so that one differing token does not
-make all that follows differ. Each part is swapped in by itself, and then all together.
+Both run as sherpa-ncnn runs them, segment by segment, each with the states that it carries itself.
+Then all joiners walk the same path, the tokens that fp32 finds, so that one differing token does
+not make all that follows differ. Each part is swapped in by itself, and then all together.
+Besides, the quantized model decodes freely, and its text is compared with fp32's.
+
+Most frames of speech are blank, and a model that says nothing agrees in all of them. So frames are
+counted in which fp32 or the other emits a token; those over all frames are for information.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
-from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.engines import search
+from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.families.registry import described
-from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
-from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
+from transducer2ncnn.formats.sherpa import NEVER_EMITTED
+from transducer2ncnn.quantization.noise import Noise
+from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60
 
 
+class NotFiniteError(UserError):
+    """A part's output holds NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What fp32 makes of a recording."""
+
+    name: str
+    samples: np.ndarray
+    steps: list[search.Step]
+
+
+class Reference:
+    """The fp32 files' run over recordings, which any number of other files are compared with.
+
+    Args:
+        files: param and bin of each part in fp32.
+        description: what ``model.describe`` found.
+        recordings: (n,) float32 samples at 16 kHz each, by name.
+
+    Raises:
+        NotFiniteError: naming part, recording and frame.
+        UserError: ncnn cannot run the files.
+    """
+
+    def __init__(
+        self, files: Files, description: dict[str, Any], recordings: Mapping[str, np.ndarray]
+    ) -> None:
+        self._architecture = described(description)
+        self._transducer = NcnnTransducer(files, self._architecture)
+        self._recordings: list[_Recording] = []
+        left = SECONDS * SAMPLE_RATE
+        for name, recorded in recordings.items():
+            samples = recorded[:left]
+            left -= len(samples)
+            if not len(samples):
+                break
+            frames = _encode(self._transducer, samples, "fp32", name)
+            steps = []
+            for t, step in enumerate(search.greedy(self._transducer, frames)):
+                _check_finite(step.decoder_out, "decoder", "fp32", name, t)
+                _check_finite(step.logits, "joiner", "fp32", name, t)
+                steps.append(step)
+            self._recordings.append(_Recording(name, samples, steps))
+        self._seconds = SECONDS - left / SAMPLE_RATE
+
+    def compare(self, files: Files, precision: str = "int8") -> dict[str, Any]:
+        """What ``compare`` returns, for one precision.
+
+        Raises:
+            NotFiniteError: naming part, recording and frame.
+            UserError: ncnn cannot run the files.
+        """
+        reference, other = self._transducer, NcnnTransducer(files, self._architecture)
+        found = {name: _Difference() for name in (*PARTS, "all")}
+        encoder_out = Noise()
+        texts: list[tuple[list[int], list[int]]] = []
+        for recording in self._recordings:
+            name = recording.name
+            frames = _encode(other, recording.samples, precision, name)
+            decoder_outs: dict[tuple[int, ...], np.ndarray] = {}
+            for t, (step, frame) in enumerate(zip(recording.steps, frames, strict=True)):
+                encoder_out.add(frame, step.frame)
+                if step.context not in decoder_outs:
+                    decoder_out = other.decode(list(step.context))
+                    _check_finite(decoder_out, "decoder", precision, name, t)
+                    decoder_outs[step.context] = decoder_out
+                decoder_out = decoder_outs[step.context]
+                logits = {
+                    "encoder": reference.join(frame, step.decoder_out),
+                    "decoder": reference.join(step.frame, decoder_out),
+                    "joiner": other.join(step.frame, step.decoder_out),
+                    "all": other.join(frame, decoder_out),
+                }
+                for variant, values in logits.items():
+                    _check_finite(values, "joiner", precision, name, t)
+                    found[variant].add(step.logits, values)
+            texts.append(
+                (search.emitted(recording.steps), search.emitted(search.greedy(other, frames)))
+            )
+        tokens = sum(len(theirs) for theirs, _ in texts)
+        edits = sum(Levenshtein.distance(*pair) for pair in texts)
+        return {
+            "recordings": len(self._recordings),
+            "seconds": self._seconds,
+            "frames": found["all"].frames,
+            "fp32_tokens": tokens,
+            "token_edits": edits,
+            "token_edit_rate": edits / tokens if tokens else None,
+            "encoder_snr_db": encoder_out.snr_db,
+            "parts": {part: found[part].summary() for part in PARTS},
+            "all": found["all"].summary(),
+        }
+
+
 def compare(
-    fp32: Files, int8: Files, description: dict[str, Any], recordings: list[np.ndarray]
+    fp32: Files,
+    files: Files,
+    description: dict[str, Any],
+    recordings: Mapping[str, np.ndarray],
+    precision: str = "int8",
 ) -> dict[str, Any]:
-    """Differences of the logits, by part and for all parts together.
+    """Differences of a quantized precision from fp32.
 
     Args:
         fp32: the reference.
-        int8: the files delivered as int8, some of which may be fp16 or fp32.
+        files: those delivered in the precision, some of which may be fp16 or fp32.
         description: what ``model.describe`` found.
-        recordings: (n,) float32 samples at 16 kHz each.
+        recordings: (n,) float32 samples at 16 kHz each, by name.
+        precision: its name, for messages.
 
     Returns:
-        For each of the "parts", and for "all" of them together: the largest and the mean absolute
-        difference of the logits, and the share of frames whose best token is the same. And the
-        number of "frames".
+        The number of "recordings", the "seconds" of audio and the "frames" compared. Of the texts
+        decoded freely: "fp32_tokens", the "token_edits" from there, and these as a share
+        ("token_edit_rate", None where fp32 has no token). "encoder_snr_db", the signal-to-noise
+        ratio of the encoder's output, None where nothing differs. And for each of the "parts", and
+        for "all" of them together, along fp32's path: the number of "emitting_frames", in which
+        one of both emits a token, how many of them have another best token ("differing_frames"),
+        and the "agreement", the share that has the same, None where there is none; "divergence",
+        the mean Kullback-Leibler divergence of the posteriors in these frames, in nats; and over
+        all frames "same_best_token", "max_difference" and "mean_difference" of the logits.
 
     Raises:
-        UserError: ncnn cannot run the files, or the recordings hold not one frame.
+        NotFiniteError: naming part, recording and frame.
+        UserError: ncnn cannot run the files.
     """
-    architecture = described(description)
-    sizes = architecture.sizes
-    networks = {
-        name: {part: Network(*pair) for part, pair in files.items()}
-        for name, files in (("fp32", fp32), ("int8", int8))
-    }
-    # For every variant, whose network is used for which part.
-    variants = {
-        changed: {part: "int8" if changed in (part, "all") else "fp32" for part in PARTS}
-        for changed in (*PARTS, "all")
-    }
-    found = {name: _Difference() for name in variants}
-    left = SECONDS * SAMPLE_RATE
-    for samples in recordings:
-        features = fbank(samples[:left], sizes.feature_dim)
-        left -= len(samples[:left])
-        if len(features) < architecture.segment:
-            continue
-        inputs = architecture.encoder_inputs(features, architecture.initial_states())
-        blobs = {f"in{i}": array for i, array in enumerate(inputs)}
-        encoded = {name: n["encoder"].run(blobs, ["out0"])[0] for name, n in networks.items()}
-        tokens = [BLANK] * sizes.context_size
-        decoded = _decode(networks, tokens)
-        for t in range(len(encoded["fp32"])):
-            frames = {name: encoder_out[t] for name, encoder_out in encoded.items()}
-            reference = _join(networks, dict.fromkeys(PARTS, "fp32"), frames, decoded)
-            for name, uses in variants.items():
-                found[name].add(reference, _join(networks, uses, frames, decoded))
-            token = int(reference.argmax())
-            if token not in NEVER_EMITTED:
-                tokens.append(token)
-                decoded = _decode(networks, tokens[-sizes.context_size :])
-    if not found["all"].frames:
-        raise UserError("the recordings to compare int8 on are all shorter than one segment.")
-    return {
-        "frames": found["all"].frames,
-        "parts": {part: found[part].summary() for part in PARTS},
-        "all": found["all"].summary(),
-    }
+    return Reference(fp32, description, recordings).compare(files, precision)
 
 
-def _decode(networks: dict[str, dict[str, Network]], context: list[int]) -> dict[str, np.ndarray]:
-    """What either decoder makes of a context."""
-    blobs = {"in0": np.array(context, dtype=np.int32)}
-    return {name: n["decoder"].run(blobs, ["out0"])[0].reshape(-1) for name, n in networks.items()}
+def _encode(
+    transducer: NcnnTransducer, samples: np.ndarray, precision: str, recording: str
+) -> list[np.ndarray]:
+    frames = []
+    for t, frame in enumerate(search.encoded(transducer, samples)):
+        _check_finite(frame, "encoder", precision, recording, t)
+        frames.append(frame)
+    return frames
 
 
-def _join(
-    networks: dict[str, dict[str, Network]],
-    uses: dict[str, str],
-    frames: dict[str, np.ndarray],
-    decoded: dict[str, np.ndarray],
-) -> np.ndarray:
-    """The logits of one frame, each part's result taken from the networks that it ``uses``."""
-    blobs = {"in0": frames[uses["encoder"]], "in1": decoded[uses["decoder"]]}
-    return networks[uses["joiner"]]["joiner"].run(blobs, ["out0"])[0]
+def _check_finite(
+    values: np.ndarray, part: str, precision: str, recording: str, frame: int
+) -> None:
+    if not np.isfinite(values).all():
+        what = "logits" if part == "joiner" else "an output"
+        raise NotFiniteError(
+            f"{recording}: at frame {frame} of the encoder's output, the {part} in {precision} "
+            f"gives {what} with NaN or infinity. Its weights or scales are damaged, or do not fit "
+            "its graph."
+        )
 
 
 class _Difference:
-    """The differences of logits, gathered frame by frame."""
+    """The differences of logits along fp32's path, gathered frame by frame."""
 
     def __init__(self) -> None:
         self.frames = 0
-        self._largest, self._sum, self._same = 0.0, 0.0, 0
+        self._emitting = self._differing = self._same = 0
+        self._largest = self._sum = self._divergence = 0.0
 
     def add(self, reference: np.ndarray, logits: np.ndarray) -> None:
+        reference, logits = reference.astype(np.float64), logits.astype(np.float64)
         difference = np.abs(logits - reference)
         self.frames += 1
         self._largest = max(self._largest, float(difference.max()))
         self._sum += float(difference.mean())
-        self._same += bool(logits.argmax() == reference.argmax())
+        expected, found = int(reference.argmax()), int(logits.argmax())
+        self._same += expected == found
+        if expected in NEVER_EMITTED and found in NEVER_EMITTED:
+            return
+        self._emitting += 1
+        self._differing += expected != found
+        self._divergence += divergence(reference, logits)
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | None]:
+        emitting = self._emitting
         return {
+            "emitting_frames": emitting,
+            "differing_frames": self._differing,
+            "agreement": 1 - self._differing / emitting if emitting else None,
+            "divergence": self._divergence / emitting if emitting else None,
+            "same_best_token": self._same / self.frames if self.frames else None,
             "max_difference": self._largest,
-            "mean_difference": self._sum / self.frames,
-            "same_best_token": self._same / self.frames,
+            "mean_difference": self._sum / self.frames if self.frames else 0.0,
         }
+
+
+def divergence(reference: np.ndarray, logits: np.ndarray) -> float:
+    """The Kullback-Leibler divergence of posteriors, in nats, from those of the reference.
+
+    Args:
+        reference, logits: (vocab_size,) float64
+    """
+    expected, found = search.log_softmax(reference), search.log_softmax(logits)
+    return float(np.sum(np.exp(expected) * (expected - found)))

@@ -133,7 +133,8 @@ class _Run:
                 for k, n in _going(segments)
             ]
             names = [recording.name for _, n in _going(segments) for recording in going[:n]]
-            self._join(*(torch.cat(tensors) for tensors in zip(*joined, strict=True)), names)
+            encoded, met = (torch.cat(tensors) for tensors in zip(*joined, strict=True))
+            self._join(encoded, met, names)
             yield sum(segments) * architecture.hop * FRAME_SECONDS
 
     def _join(self, encoder_out: Tensor, decoder_out: Tensor, names: list[str]) -> None:
@@ -392,7 +393,7 @@ def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
 def _forward(network: nn.Module, inputs: Sequence[Tensor], see: See) -> Any:
     """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
 
-    def hook(name: str):
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         return lambda module, args: see(name, module, args[0])
 
     handles = [

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 from transducer2ncnn.base.shards import share_out
 
@@ -45,16 +48,40 @@ def share(durations: Mapping[str, float], shard: int, shards: int) -> list[list[
     return [batches[i] for i in share_out(seconds, shards)[shard - 1]]
 
 
-def write_recordings(
-    path: str | Path, durations: Mapping[str, float], hashes: Mapping[str, str]
-) -> None:
-    """A table of recordings: seconds, hash and path of each."""
-    lines = (f"{seconds!r}\t{hashes[wav]}\t{wav}\n" for wav, seconds in durations.items())
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a calibration recording: its length in seconds, its level in dB of full
+    scale (−inf where all samples are zero), and its hash."""
+
+    seconds: float
+    level: float
+    sha256: str
+
+
+def write_recordings(path: str | Path, recordings: Mapping[str, Measured]) -> None:
+    """A table of recordings: seconds, level, hash and path of each."""
+    lines = (f"{x.seconds!r}\t{x.level!r}\t{x.sha256}\t{wav}\n" for wav, x in recordings.items())
     write_text(path, "".join(lines))
 
 
-def read_recordings(path: str | Path) -> dict[str, float]:
-    """Seconds of each recording of such a table, by path."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    rows = (line.split("\t", 2) for line in lines)
-    return {wav: float(seconds) for seconds, _, wav in rows}
+def read_recordings(path: str | Path) -> dict[str, Measured]:
+    """The recordings of such a table, by path.
+
+    Raises:
+        UserError: the file is missing, or a line is none of such a table; naming it.
+    """
+    found: dict[str, Measured] = {}
+    lines = reading.read_text(path, "a table of recordings").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            seconds, level, sha256, wav = line.split("\t", 3)
+            measured = Measured(float(seconds), float(level), sha256)
+            if not 0 < measured.seconds < math.inf or math.isnan(measured.level):
+                raise ValueError
+            found[wav] = measured
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: expected seconds, level, hash and path, found "
+                f"{shown(line)!r}. {reading.REMAKE}"
+            ) from None
+    return found

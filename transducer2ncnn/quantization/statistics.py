@@ -9,15 +9,15 @@ merges its bins in pairs and moves no value to a wrong one.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.formats import npz
 
 #: Bins of a histogram, a power of two.
 FINE_BINS = 2**18
@@ -83,8 +83,8 @@ class Histogram:
         """
         if (self.kind, self.layer) != (other.kind, other.layer):
             raise UserError(
-                f"counts of {other.kind} {other.layer} cannot be added to those of {self.kind} "
-                f"{self.layer}: they are of different models."
+                f"counts of {shown(f'{other.kind} {other.layer}')} cannot be added to those of "
+                f"{shown(f'{self.kind} {self.layer}')}: they are of different models."
             )
         self._include(other.absmax)
         counts = _merge_bins(other.counts, self.exponent - other.exponent)
@@ -144,20 +144,32 @@ def load(paths: Iterable[str | Path]) -> Observed:
 
 def _load(path: str | Path) -> Observed:
     observed: Observed = {}
-    try:
-        with np.load(path) as arrays:
-            for key in arrays:
-                if key.endswith("/counts"):
-                    prefix = key.removesuffix("/counts")
+    with npz.opened(path, "saved histograms") as arrays:
+        for key in arrays:
+            if key.endswith("/counts"):
+                prefix = key.removesuffix("/counts")
+                try:
                     part, _, kind, layer = prefix.split("/")
                     histogram = Histogram(kind, layer)
                     histogram.counts = arrays[key]
                     histogram.absmax = float(arrays[f"{prefix}/absmax"])
                     histogram.seen = int(arrays[f"{prefix}/seen"])
-                    observed.setdefault(part, []).append(histogram)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise UserError(f"{path}: cannot be read as saved histograms ({e}).") from None
+                    _check_counts(histogram)
+                except (ValueError, TypeError, OverflowError) as e:
+                    raise UserError(
+                        f"{path}: cannot be read as saved histograms ({shown(str(e), 200)})."
+                    ) from None
+                observed.setdefault(part, []).append(histogram)
     return observed
+
+
+def _check_counts(histogram: Histogram) -> None:
+    """ValueError unless the counts are some that ``Histogram`` can come to."""
+    counts, seen = histogram.counts, histogram.seen
+    if counts.shape != (FINE_BINS,) or counts.dtype != np.int64 or counts.min() < 0:
+        raise ValueError(f"the counts of {histogram.layer} are no counts in {FINE_BINS} bins")
+    if not 0 <= histogram.absmax < math.inf or not counts.max() <= seen >= counts.sum() >= 0:
+        raise ValueError(f"the counts of {histogram.layer} are not of what was seen")
 
 
 def merge(total: Observed, other: Observed) -> None:

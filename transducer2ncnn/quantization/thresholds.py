@@ -51,7 +51,7 @@ def input_scale(histogram: Histogram, how: Table) -> Found:
     """The scale of one layer's input.
 
     Raises:
-        UserError: nothing was observed, or nothing but zeros.
+        UserError: nothing was observed, or nothing but zeros or one and the same magnitude.
     """
     if histogram.seen == 0:
         raise UserError(
@@ -62,6 +62,12 @@ def input_scale(histogram: Histogram, how: Table) -> Found:
         raise UserError(
             f"the input of {histogram.layer} is always zero, so it has no scale. Calibrate with "
             "recordings of speech, and check that the checkpoint is a trained model."
+        )
+    if np.count_nonzero(histogram.counts) == 1 and histogram.counts.sum() == histogram.seen:
+        raise UserError(
+            f"the input of {histogram.layer} has the same magnitude {histogram.absmax:g} all the "
+            "time, so its range is unknown: nothing but silence was heard. Calibrate with "
+            "recordings of speech."
         )
     if how.thresholds == "percentile":
         threshold = percentile(histogram, how.percentile)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.report.rule_graph import RuleGraph
 
@@ -35,35 +35,37 @@ class Artifacts:
     recordings: dict[str, Json] = field(default_factory=dict)
 
 
-def read_json(path: str | Path) -> Json:
-    """
-    Raises:
-        UserError: the file is missing or holds no JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read as JSON ({e}).") from None
+@dataclass(frozen=True)
+class _Recording:
+    """What the report shows of a line of the evaluation's manifest."""
+
+    id: str
+    wav: str
+    start: float
+    duration: float
 
 
 def by_precision(paths: Iterable[str | Path]) -> dict[str, Json]:
     """Files named after precisions, in their order."""
-    return {Path(path).name.removesuffix(".json"): read_json(path) for path in paths}
+    return {Path(path).name.removesuffix(".json"): reading.read_json(path) for path in paths}
 
 
 def read_recordings(path: str | Path) -> dict[str, Json]:
     """The lines of the evaluation's manifest.jsonl by id.
 
     Raises:
-        UserError: the file is missing or a line of it is not JSON.
+        UserError: the file is missing or a line of it is no recording.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        return {record["id"]: record for record in map(json.loads, lines)}
-    except (OSError, ValueError, KeyError) as e:
-        raise UserError(f"{path}: cannot be read as a list of recordings ({e!r}).") from None
+    return {row.id: vars(row) for row in reading.read_rows(path, _Recording)}
 
 
 def read_rule_graph(path: str | Path) -> RuleGraph:
-    found = read_json(path)
-    return RuleGraph(tuple(found["rules"]), tuple((a, b) for a, b in found["edges"]))
+    """
+    Raises:
+        UserError: the file is missing or is no graph of rules.
+    """
+    found = reading.read_json(path)
+    try:
+        return RuleGraph(tuple(found["rules"]), tuple((a, b) for a, b in found["edges"]))
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{path}: is no graph of rules ({e}). {reading.REMAKE}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ CLIPPED = "#c8501a"
 #: From dark to light, of the encoder, the decoder and the joiner.
 SHADES = (1.0, 0.35, 0.6)
 
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
@@ -309,7 +309,7 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(name: str, width: float, height: float, margins: bool = True):
+def _drawing(name: str, width: float, height: float, margins: bool = True) -> Iterator[_Drawing]:
     """A drawing with ``axes``; in the end it has the ``svg``, whose ids begin with ``name``."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained" if margins else None)

@@ -39,6 +39,8 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
     environment.filters |= {
         "size": size,
         "percent": percent,
+        "share": share,
+        "decibels": decibels,
         "points": points,
         "power": power,
         "number": number,
@@ -50,6 +52,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         "settings": settings,
         "groupby_in_order": grouped,
     }
+    assert environment.loader is not None
     style, _, _ = environment.loader.get_source(environment, "style.css")
     precisions = list(artifacts.verification)
     colors = figures.colors(precisions)
@@ -89,6 +92,16 @@ def size(num_bytes: float) -> str:
 
 def percent(rate: float, digits: int = 2) -> str:
     return f"{100 * rate:.{digits}f}{NO_BREAK_SPACE}%"
+
+
+def share(rate: float | None) -> str:
+    """A percentage, or a dash where there was nothing to take it of."""
+    return "–" if rate is None else percent(rate)
+
+
+def decibels(ratio: float | None) -> str:
+    """A signal-to-noise ratio; None where there is no noise."""
+    return "∞" if ratio is None else f"{fixed(ratio, 1)}{NO_BREAK_SPACE}dB"
 
 
 def points(rate: float, digits: int = 2) -> str:
@@ -204,7 +217,9 @@ def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
             {
                 "precision": precision,
                 "size": _total(files) if files else None,
-                "of_checkpoint": _total(files) / checkpoint["size"] if files else None,
+                "of_checkpoint": _total(files) / checkpoint["size"]
+                if files and checkpoint
+                else None,
                 "wer": evaluated["wer"] if evaluated else None,
                 "rise": evaluated["rise"] if evaluated else None,
                 "speed": speed["real_time_factor"] if speed else None,
@@ -313,8 +328,8 @@ def _source(wav: str, recording: Json | None, folder: Path) -> str:
 
 def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
     plots = {"rules": figures.rules("rules", artifacts.rule_graph)}
-    if folders := _folders(artifacts):
-        checkpoint = _checkpoint(artifacts.manifest)
+    folders, checkpoint = _folders(artifacts), _checkpoint(artifacts.manifest)
+    if folders and checkpoint:
         rows = [("checkpoint", colors["pytorch"], {"checkpoint": checkpoint["size"]})]
         for precision in artifacts.verification:
             parts = dict.fromkeys(PARTS, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
@@ -85,7 +86,7 @@ def layout(graph: RuleGraph, widths: dict[str, float], gap: float) -> Layout:
     links = [pair for chain in chains.values() for pair in itertools.pairwise(chain)]
     above, below = _by_first((b, a) for a, b in links), _by_first(links)
 
-    layers = [[] for _ in range(1 + max(level.values(), default=-1))]
+    layers: list[list[str]] = [[] for _ in range(1 + max(level.values(), default=-1))]
     for node in sorted(level):
         layers[level[node]].append(node)
     for sweep in range(SWEEPS):
@@ -141,13 +142,13 @@ def _place(
 
 
 def _in_order(graph: RuleGraph) -> list[str]:
-    before = {rule: [] for rule in graph.rules}
+    before: dict[str, list[str]] = {rule: [] for rule in graph.rules}
     for a, b in graph.edges:
         before[b].append(a)
     return list(TopologicalSorter(before).static_order())
 
 
-def _by_first(pairs) -> dict[str, list[str]]:
+def _by_first(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for a, b in pairs:
         found[a].append(b)

@@ -4,19 +4,17 @@ The client is ``huggingface_hub``, so HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_
 they mean to its users, and downloads land in its cache, where its other users find them. Here is
 added what it leaves to its callers: a revision is resolved once for a whole run, transient
 failures are tried again with growing waits, and what arrived is checked against the hash that the
-Hub states.
+Hub states. Whoever answers may mean harm: see ``answers`` too.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,14 +28,32 @@ from tqdm import tqdm
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, write_json
 from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base.reading import parse_row
+from transducer2ncnn.source import answers
 
 #: Seconds waited before each further try. A server that is busy may ask for more, up to MAX_WAIT.
-WAITS = (1.0, 2.0, 4.0, 8.0)
+WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 MAX_WAIT = 60.0
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0
 #: HTTP statuses that a later try may not meet.
 TRANSIENT = (408, 429, 500, 502, 503, 504)
+
+#: Bytes that a model's page may have, which lists all of its files; and a file.
+MAX_PAGE = 100_000_000
+MAX_SIZE = 2**50
+
+#: What the client raises on answers that it does not understand.
+NONSENSE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+)
 
 T = TypeVar("T")
 
@@ -127,6 +143,7 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
                 repo_id, revision=revision, files_metadata=True
             ),
             what,
+            MAX_PAGE,
         )
     except _UnreachableError as e:
         snapshot = _known(repo_id, revision, record, str(e))
@@ -136,9 +153,8 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
             file=sys.stderr,
         )
         return snapshot
-    snapshot = Snapshot(
-        repo_id, revision, info.sha, tuple(_hub_file(repo_id, s) for s in info.siblings)
-    )
+    commit = answers.commit_of(repo_id, info.sha)
+    snapshot = Snapshot(repo_id, revision, commit, _hub_files(repo_id, info.siblings))
     write_json(record, asdict(snapshot))
     return snapshot
 
@@ -146,11 +162,13 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
 def recorded(record: str | Path) -> Snapshot | None:
     """The last finding of ``resolve`` that was left in a file, or None."""
     try:
-        found = json.loads(Path(record).read_text(encoding="utf-8"))
-        files = tuple(HubFile(**file) for file in found.pop("files"))
-        return Snapshot(**found, files=files)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = parse_row(Path(record).read_bytes(), Snapshot)
+        answers.commit_of(found.repo_id, found.commit)
+        for file in found.files:
+            _check_file(found.repo_id, file)
+    except (OSError, ValueError, UserError):
         return None
+    return found
 
 
 def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> None:
@@ -169,11 +187,11 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
         return Path(path)
 
     try:
-        path = _persistent(fetch, what)
+        path = _persistent(fetch, what, file.size)
         if _hash(path, file) != file.hash:
             print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
             _forget(path)
-            path = _persistent(fetch, what)
+            path = _persistent(fetch, what, file.size)
         if (found := _hash(path, file)) != file.hash:
             _forget(path)
             raise UserError(
@@ -217,54 +235,35 @@ class _Progress(tqdm):
             print(f"{self.what}: {done}", file=sys.stderr, flush=True)
 
 
-class _Resumable(httpx2.SyncByteStream):
-    """A body whose end may be a reset of the connection: reported as the client reports one that
-    closes early, after which it resumes."""
-
-    def __init__(self, stream: httpx2.SyncByteStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._stream
-        except httpx2.ReadError as e:
-            raise httpx2.RemoteProtocolError(str(e)) from e
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _make_resumable(response: httpx2.Response) -> None:
-    response.stream = _Resumable(response.stream)
-
-
-def _session_resumes() -> None:
-    """See to it that the client's session, which it may have made anew, resumes after resets."""
-    session = huggingface_hub.get_session()
-    hooks = session.event_hooks
-    if _make_resumable not in hooks["response"]:
-        session.event_hooks = hooks | {"response": [*hooks["response"], _make_resumable]}
-
-
 class _UnreachableError(Exception):
     """The Hub was not reached, after all tries; says how."""
 
 
-def _persistent(call: Callable[[], T], what: str) -> T:
+def _persistent(call: Callable[[], T], what: str, expected: int) -> T:
     """What ``call`` returns, tried again while the failure may pass.
 
+    Args:
+        expected: the number of bytes that an answer may have; an error's may be short texts too.
+
     Raises:
-        UserError: a failure that will not pass by itself.
+        UserError: a failure that will not pass by itself, an answer that makes no sense among them.
         _UnreachableError: the last failure might still pass.
         OSError: of this machine's, such as a full disk.
     """
     waits = iter(WAITS)
     while True:
-        _session_resumes()
+        answers.guard(huggingface_hub.get_session(), expected)
         try:
             return call()
+        except UserError as e:
+            raise UserError(f"{what}: {e}") from None
         except (httpx2.TransportError, OSError) as e:
             error = _root(e)
+        except NONSENSE as e:
+            raise UserError(
+                f"{what}: {huggingface_hub.constants.ENDPOINT} answers as no Hub does "
+                f"({type(e).__name__}: {_said(e)})."
+            ) from None
         if not _may_pass(error):
             _refuse(error, what)
         wait = next(waits, None)
@@ -277,7 +276,9 @@ def _persistent(call: Callable[[], T], what: str) -> T:
 
 def _root(error: Exception) -> Exception:
     """The client reports a failed look-up as a file that is missing here; the cause tells more."""
-    if isinstance(error, hf_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, hf_errors.LocalEntryNotFoundError) and isinstance(
+        error.__cause__, Exception
+    ):
         return error.__cause__
     return error
 
@@ -330,19 +331,29 @@ def _refuse(error: Exception, what: str) -> NoReturn:
     raise UserError(f"{what}: {advice}") from None
 
 
-def _hub_file(repo_id: str, sibling: Any) -> HubFile:
-    """A file as the Hub lists it.
+def _hub_files(repo_id: str, siblings: Any) -> tuple[HubFile, ...]:
+    """The files that the Hub lists.
 
     Raises:
-        UserError: its path leads out of the repository, or it has no size or hash.
+        UserError: as ``_check_file``, or it lists no files.
     """
-    path = sibling.rfilename
-    if not is_inside(path):
-        raise UserError(f"{repo_id}: refused, for it lists a file with the path {path!r}.")
-    hash_ = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-    if sibling.size is None or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", hash_ or ""):
-        raise UserError(f"{repo_id}: the Hub states no size and hash for {path!r}.")
-    return HubFile(path, sibling.size, hash_)
+    if not isinstance(siblings, list):
+        raise UserError(f"{repo_id}: the Hub lists no files.")
+    files = tuple(
+        HubFile(s.rfilename, s.size, s.lfs.sha256 if s.lfs else s.blob_id) for s in siblings
+    )
+    for file in files:
+        _check_file(repo_id, file)
+    return files
+
+
+def _check_file(repo_id: str, file: HubFile) -> None:
+    """Refuse a file whose path leads out of the repository, or that has no size or hash."""
+    if not isinstance(file.path, str) or not is_inside(file.path):
+        raise UserError(f"{repo_id}: refused, for it lists a file with the path {file.path!r}.")
+    sized = type(file.size) is int and 0 <= file.size < MAX_SIZE
+    if not sized or not answers.is_hash(file.hash):
+        raise UserError(f"{repo_id}: the Hub states no size and hash for {file.path!r}.")
 
 
 def _hash(path: Path, file: HubFile) -> str:

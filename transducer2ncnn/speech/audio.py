@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,20 @@ import soundfile
 import soxr
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
-#: Seconds of a recording that are read at once.
+#: Seconds of a recording that are read at once, and values, at most: a damaged header can state
+#: any number of channels, and any rate.
 BLOCK_SECONDS = 10
+BLOCK_VALUES = 8_000_000
+#: Hz of what microphones record, from telephones to bats.
+RATES = range(1000, 1_000_001)
+#: Hours of a recording, or of a part of one, that may be in memory at once. A file of a few
+#: kilobytes can hold days of silence.
+MAX_HOURS = 4
+#: Beyond any recording's length; more would not be a number of samples.
+MAX_SECONDS = 1e9
 #: Seconds by which a segment may end behind its recording.
 ROUNDING = 0.01
 
@@ -29,12 +40,27 @@ def duration(path: str | Path) -> float:
         return f.frames / f.samplerate
 
 
+def mean_square(path: str | Path) -> float:
+    """The mean square of a recording's samples, channels averaged; as they are, not resampled.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    total = 0.0
+    with _opened(path) as f:
+        for block in _frames(path, f, f.frames):
+            total += float(np.sum(block.mean(axis=1).astype(np.float64) ** 2))
+        return total / int(f.frames)
+
+
 def read(path: str | Path) -> np.ndarray:
     """(n,) samples of a recording; another rate or several channels are converted, and said.
 
     Raises:
-        UserError: the file is missing, cannot be decoded, or holds no samples.
+        UserError: the file is missing, cannot be decoded, holds no samples or such as are not
+            finite, or is too long to be read at once.
     """
+    _check_length(path, duration(path))
     return np.concatenate(list(blocks(path)))
 
 
@@ -52,13 +78,7 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
             print(f"{path}: {f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
             resampler = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype="float32")
         left = f.frames
-        while left > 0:
-            try:
-                block = f.read(BLOCK_SECONDS * f.samplerate, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as e:
-                raise UserError(_undecodable(path, e)) from None
-            if len(block) == 0:
-                raise UserError(f"{path}: is cut off: {left} samples fewer than it promises.")
+        for block in _frames(path, f, f.frames):
             left -= len(block)
             mono = block.mean(axis=1)
             yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
@@ -81,6 +101,8 @@ def segment(
             raise UserError(f"{path}: is at {f.samplerate} Hz; expected {SAMPLE_RATE} Hz.")
         if channel is not None and channel >= f.channels:
             raise UserError(f"{path}: has {f.channels} channels; there is no channel {channel}.")
+        if not all(math.isfinite(x) and abs(x) < MAX_SECONDS for x in (start, duration or 0)):
+            raise UserError(f"{path}: a part from {start:g} s on for {duration} s is not in it.")
         first = round(start * SAMPLE_RATE)
         last = f.frames if duration is None else first + round(duration * SAMPLE_RATE)
         # Manifests round to hundredths, or to milliseconds.
@@ -90,27 +112,60 @@ def segment(
                 f"it; it lasts {f.frames / SAMPLE_RATE:g} s."
             )
         last = min(last, f.frames)
+        _check_length(path, (last - first) / SAMPLE_RATE)
         try:
             f.seek(first)
-            samples = f.read(last - first, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as e:
             raise UserError(_undecodable(path, e)) from None
-        if len(samples) < last - first:
-            missing = last - first - len(samples)
-            raise UserError(f"{path}: is cut off: {missing} samples fewer than it promises.")
-        return samples.mean(axis=1) if channel is None else samples[:, channel].copy()
+        return np.concatenate(
+            [
+                block.mean(axis=1) if channel is None else block[:, channel]
+                for block in _frames(path, f, last - first)
+            ]
+        )
+
+
+def _frames(path: str | Path, f: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
+    """(n, channels) the next ``count`` samples of an open recording, block by block."""
+    at_once = max(1, min(BLOCK_SECONDS * f.samplerate, BLOCK_VALUES // f.channels))
+    while count > 0:
+        try:
+            block = f.read(min(at_once, count), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as e:
+            raise UserError(_undecodable(path, e)) from None
+        if len(block) == 0:
+            raise UserError(f"{path}: is cut off: {count} samples fewer than it promises.")
+        if not np.isfinite(block).all():
+            raise UserError(f"{path}: holds samples that are NaN or infinite.")
+        count -= len(block)
+        yield block
+
+
+def _check_length(path: str | Path, seconds: float) -> None:
+    if seconds > MAX_HOURS * 3600:
+        raise UserError(
+            f"{path}: {seconds / 3600:,.1f} h of it would have to be in memory at once; "
+            f"{MAX_HOURS} h are the most. Cut it into shorter recordings."
+        )
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
-    if not Path(path).is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such recording.")
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
         raise UserError(_undecodable(path, e)) from None
-    if f.frames == 0:
+    except TypeError:  # headerless audio, whose rate somebody would have to say
+        raise UserError(f"{path}: is named as audio without a header. Expected a WAV.") from None
+    if f.frames <= 0 or f.samplerate not in RATES:
         f.close()
-        raise UserError(f"{path}: holds no samples.")
+        if f.frames <= 0:
+            raise UserError(f"{path}: holds no samples.")
+        raise UserError(
+            f"{path}: is at {f.samplerate:,} Hz by its header. Expected {RATES[0]:,} to "
+            f"{RATES[-1]:,} Hz."
+        )
     return f
 
 

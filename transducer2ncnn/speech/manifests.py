@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.paths import is_file, is_folder
+from transducer2ncnn.base.reading import parse_json
 
 KALDI_FILES = ("wav.scp", "text")
+
+#: How many times its size a compressed manifest may have when unpacked; cuts have 10 to 30 times.
+MAX_UNPACKED = 100
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ def files(manifest: str | Path) -> list[str]:
     """
     manifest = Path(manifest)
     parts = [manifest]
-    if manifest.is_dir():
+    if is_folder(manifest):
         parts = [manifest / name for name in (*KALDI_FILES, "segments")]
     try:
         wavs = [entry.wav for entry in entries(manifest) if isinstance(entry, Entry)]
     except UserError:
         wavs = []
-    return [str(f) for f in dict.fromkeys([*parts, *wavs]) if f.is_file()]
+    return [str(f) for f in dict.fromkeys([*parts, *wavs]) if is_file(f)]
 
 
 def read_table(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
@@ -85,12 +90,12 @@ def kind(manifest: str | Path) -> str:
         UserError: it is none of them.
     """
     path = Path(manifest)
-    if path.is_dir():
+    if is_folder(path):
         missing = [name for name in KALDI_FILES if not (path / name).is_file()]
         if missing:
             raise UserError(f"{path}: is a folder, but not Kaldi's: no {' and no '.join(missing)}")
         return "kaldi"
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"there is no file or folder {str(path)!r} (looked for from {Path.cwd()})")
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return "lhotse"
@@ -111,7 +116,21 @@ def entries(manifest: str | Path) -> Entries:
         "lhotse": _lhotse,
         "table": _table,
     }
-    return readers[kind(manifest)](Path(manifest))
+    found = readers[kind(manifest)](Path(manifest))
+    return (_checked(entry) if isinstance(entry, Entry) else entry for entry in found)
+
+
+def _checked(entry: Entry) -> Entry | str:
+    """The entry, or what is wrong with it whatever the format."""
+    if not all(isinstance(value, str) for value in (entry.id, entry.text)):
+        return f"{entry.where}: its id and its text are not both text"
+    try:
+        f"{entry.id}{entry.text}{entry.wav}".encode()
+    except UnicodeEncodeError:
+        return f"{entry.where}: holds characters that no text can hold"
+    if not math.isfinite(entry.start) or not math.isfinite(entry.duration or 0):
+        return f"{entry.where}: its start and its duration are not both numbers"
+    return entry
 
 
 def _table(path: Path) -> Entries:
@@ -132,15 +151,20 @@ def _lhotse(path: Path) -> Entries:
             continue
         where = f"line {number}"
         try:
-            yield _cut(where, json.loads(line), path)
-        except json.JSONDecodeError as e:
-            yield f"{where}: is not JSON ({e})"
+            yield _cut(where, _json(line), path)
         except UserError as e:
             yield f"{where}: {e}"
         except KeyError as e:
             yield f"{where}: is not a MonoCut with its recording: it has no {e.args[0]!r}"
-        except (TypeError, ValueError, AttributeError, IndexError) as e:
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as e:
             yield f"{where}: is not a MonoCut with its recording ({e})"
+
+
+def _json(line: str) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError as e:
+        raise UserError(f"is not JSON ({e})") from None
 
 
 def _cut(where: str, cut: dict[str, Any], path: Path) -> Entry:
@@ -181,9 +205,8 @@ def _kaldi(folder: Path) -> Entries:
         segments.lines if segments else {r: (w, r) for r, (w, _) in recordings.lines.items()}
     )
     for id_, (where, segment) in utterances.items():
-        recording, *times = segment.split()
         try:
-            start, end = map(float, times) if segments else (0.0, -1.0)
+            recording, start, end = _segment(segment) if segments else (segment, 0.0, -1.0)
         except ValueError:
             yield f"{where}: expected '<utterance> <recording> <start> <end>'"
             continue
@@ -198,6 +221,12 @@ def _kaldi(folder: Path) -> Entries:
     for id_, (where, _) in texts.lines.items():
         if id_ not in utterances:
             yield f"{where}: {id_!r} has no recording"
+
+
+def _segment(text: str) -> tuple[str, float, float]:
+    """Recording, start and end; ValueError if it is not these."""
+    recording, start, end = text.split()
+    return recording, float(start), float(end)
 
 
 class _Keyed:
@@ -220,12 +249,24 @@ class _Keyed:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        return (_unpacked(path) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read ({e}).") from None
 
 
+def _unpacked(path: Path) -> bytes:
+    """What a gzip file holds, unless that is far more than text would be."""
+    limit = MAX_UNPACKED * path.stat().st_size + 1_000_000
+    with gzip.open(path) as f:
+        content = f.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(
+            f"{path}: refused, for it is more than {MAX_UNPACKED} times as large when unpacked, "
+            "which cuts never are, and could fill the memory. Unpack it, and name the .jsonl file."
+        )
+    return content
+
+
 def _find(wav: str, manifest: Path) -> Path:
     beside = manifest.parent / wav
-    return Path(wav) if not beside.is_file() and Path(wav).is_file() else beside
+    return Path(wav) if not is_file(beside) and is_file(wav) else beside

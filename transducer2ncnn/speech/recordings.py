@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.files import write_text
 from transducer2ncnn.speech import audio, manifests
 from transducer2ncnn.speech.features import SAMPLE_RATE
+
+#: What is wrong with a manifest, of which a message shows so many lines.
+MAX_WRONG = 50
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ def check(manifest: str | Path) -> list[Utterance]:
     """The utterances of a manifest, in its order, each one listened to.
 
     Raises:
-        UserError: one message with everything that is wrong: lines that cannot be read, missing
+        UserError: one message with what is wrong: lines that cannot be read, missing
             recordings, empty transcripts, other rates than 16 kHz, what cannot be decoded,
             duplicate ids.
     """
-    utterances, wrong, seen = [], [], {}
+    utterances: list[Utterance] = []
+    wrong: list[str] = []
+    seen: dict[str, str] = {}
     for entry in manifests.entries(manifest):
         if isinstance(entry, str):
             wrong.append(entry)
@@ -67,7 +73,9 @@ def check(manifest: str | Path) -> list[Utterance]:
             )
         )
     if wrong:
-        lines = "\n".join(f"  {line}." for line in wrong)
+        lines = "\n".join(f"  {shown(line, 300)}." for line in wrong[:MAX_WRONG])
+        if len(wrong) > MAX_WRONG:
+            lines += f"\n  and {len(wrong) - MAX_WRONG} more."
         raise UserError(f"{manifest}: {len(wrong)} wrong, to be corrected or left out:\n{lines}")
     if not utterances:
         raise UserError(f"{manifest}: holds no recordings.")
@@ -97,5 +105,8 @@ def write_checked(path: str | Path, utterances: list[Utterance]) -> None:
 
 
 def read_checked(path: str | Path) -> list[Utterance]:
-    with open(path, encoding="utf-8") as f:
-        return [Utterance(**json.loads(line)) for line in f]
+    """
+    Raises:
+        UserError: the file is missing or is not such a manifest; naming the line.
+    """
+    return reading.read_rows(path, Utterance)

@@ -25,8 +25,8 @@ import numpy as np
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.formats import npz, sherpa
 from transducer2ncnn.formats import param as param_file
-from transducer2ncnn.formats import sherpa
 from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.verification import proof
 from transducer2ncnn.verification.proof import Mismatch
@@ -72,7 +72,7 @@ def compare(
     for param, _ in files.values():
         sherpa.check_layers(param_file.read(param), str(param))
     found: dict[str, Any] = {}
-    with np.load(reference) as arrays:
+    with npz.opened(reference, "PyTorch's outputs") as arrays:
         proven = {
             part: proof.check(*files[part], proof.from_arrays(arrays, part), stored)
             for part in PARTS

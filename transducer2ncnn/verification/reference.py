@@ -127,7 +127,7 @@ def synthetic_features(rng: np.random.Generator, frames: int, feature_dim: int) 
 
 def save(path: str | Path, arrays: Arrays) -> None:
     with replacing(path) as partial, open(partial, "wb") as f:
-        np.savez(f, **arrays)
+        np.savez(f, allow_pickle=False, **arrays)
 
 
 class _Probes:

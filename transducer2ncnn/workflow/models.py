@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
@@ -29,12 +30,12 @@ def _existing_file(path: str) -> str:
     if is_address(path):
         if not ADDRESS.fullmatch(path):
             raise ValueError(
-                f"expected an address such as s3://bucket/folder/file; found {path!r}. A list "
-                "file here (.txt, an address a line) may stand for many"
+                f"expected an address such as s3://bucket/folder/file; found {shown(path)!r}. A "
+                "list file here (.txt, an address a line) may stand for many"
             )
         return path
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path!r} (looked for from {Path.cwd()})")
+    if not is_file(path):
+        raise ValueError(f"there is no file {shown(path, 300)!r} (looked for from {Path.cwd()})")
     return path
 
 
@@ -50,13 +51,16 @@ def _matching_files(items: Any) -> list[str]:
     for item in items:
         if is_address(item):
             found = [_existing_file(item)]
-        elif Path(item).is_dir():
+        elif is_folder(item):
             found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
-        elif item.endswith(".txt") and Path(item).is_file():
-            lines = Path(item).read_text(encoding="utf-8").splitlines()
+        elif item.endswith(".txt") and is_file(item):
+            try:
+                lines = read_text(item, "a list of files").splitlines()
+            except UserError as e:
+                raise ValueError(str(e)) from None
             found = [_existing_file(line.strip()) for line in lines if line.strip()]
         else:
-            found = [f for f in glob.glob(item, recursive=True) if Path(f).is_file()]
+            found = [f for f in glob.glob(item, recursive=True) if is_file(f)]
         if not found:
             raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
         files.update(found)
@@ -64,7 +68,7 @@ def _matching_files(items: Any) -> list[str]:
 
 
 def _existing_folder(path: str) -> str:
-    if not Path(path).is_dir():
+    if not is_folder(path):
         raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
     return path
 

@@ -95,15 +95,35 @@ Stored = Annotated[str | dict[str, str] | None, BeforeValidator(_stored)]
 
 
 class Gate(Section):
-    """What a quantized precision must hold to be delivered."""
+    """What a quantized precision must reach, against fp32, to be delivered."""
 
     min_agreement: float = Field(
         0.9,
         ge=0,
         le=1,
-        description="the share of frames in which the best token must be fp32's, for the "
-        "verification to pass",
+        description="of the frames in which fp32 or the precision emits a token, the share whose "
+        "best token must be fp32's",
     )
+    max_token_edits: float = Field(
+        0.05,
+        ge=0,
+        description="how many token edits its text may be from fp32's, as a share of fp32's tokens",
+    )
+    min_input_snr: float = Field(
+        3.0,
+        ge=0,
+        description="the signal-to-noise ratio, in dB, that the scale of each layer's input must "
+        "leave of what goes into the layer in fp32",
+    )
+    require_speech: bool = Field(
+        True,
+        description="whether fp32 must find tokens in the recordings that both are compared on; "
+        "without any, the comparison proves nothing",
+    )
+
+    def limits(self) -> dict[str, Any]:
+        """What ``quantization.gate.Limits`` is made of."""
+        return self.model_dump(include=set(Gate.model_fields))
 
 
 class Quantized(Gate):

@@ -6,16 +6,16 @@ Nothing in it says when or where it was made: the same export gives the same man
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_inside
+from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.paths import is_file, is_inside
 
-#: The libraries that an exported model hangs on.
+#: The libraries that an exported model depends on.
 DISTRIBUTIONS = ("torch", "pnnx", "ncnn", "sherpa-ncnn")
 
 #: The folder in a model's results whose files are delivered.
@@ -66,17 +66,17 @@ def differences(folder: str | Path) -> Iterator[str]:
     """
     folder = Path(folder)
     path = folder / "manifest.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not there. Export the model to get it.")
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))["delivered"]
-        stated = {file: (int(x["size"]), str(x["sha256"])) for file, x in stated.items()}
-    except OSError:
-        raise UserError(f"{path}: not there. Export the model to get it.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        delivered = reading.read_json(path)["delivered"]
+        stated = {file: (int(x["size"]), str(x["sha256"])) for file, x in delivered.items()}
+    except (UserError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise UserError(f"{path}: is no manifest that this workflow wrote.") from None
     for file, (size, sha256) in stated.items():
         if not is_inside(file):
-            raise UserError(f"{path}: refused, for it names the file {file!r}.")
-        if not (folder / file).is_file():
+            raise UserError(f"{path}: refused, for it names the file {shown(file)!r}.")
+        if not is_file(folder / file):
             yield f"{folder / file}: is missing"
             continue
         found = fingerprint(folder / file)

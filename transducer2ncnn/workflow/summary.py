@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.evaluation import comparison
 
 #: Models whose files and figures are listed one by one; of more, there is a line each.
@@ -88,6 +88,7 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
         yield f"    {_first_error(job.log)}"
+        yield from (f"    {line}" for line in _warnings(_printed(job.log) or []))
         yield f"    {job.log}"
     if not failed:
         yield "  the run was stopped before"
@@ -129,14 +130,20 @@ def _error(printed: list[str]) -> str:
     return next(said, "").removeprefix("error: ")
 
 
+def _warnings(printed: list[str]) -> list[str]:
+    """What a script warned of, which may be why it failed."""
+    return [line for line in printed if line.startswith("warning: ")]
+
+
 def _details(folder: Path, made: set[Path]) -> Iterator[str]:
     """A delivered folder's files with sizes and verification, and its transcripts."""
     model = folder.parent.parent
-    verification = json.loads((model / "verification" / f"{folder.name}.json").read_text())
+    verification = reading.read_json(model / "verification" / f"{folder.name}.json")
     yield f"  {'file':<40} {'size':>12}   verification"
     for file in sorted(folder.iterdir()):
         figure = _figure(file.name, verification)
         yield f"  {file.name:<40} {_size(file):>12}   {figure}".rstrip()
+    yield from _text(verification)
     yield from _transcripts(model / "transcripts" / f"{folder.name}.tsv", made)
 
 
@@ -152,8 +159,31 @@ def _figure(name: str, verification: dict[str, Any]) -> str:
             if "max_error" in found:
                 tolerance = verification["tolerance"]
                 return f"{found['max_error']:.1e} from PyTorch, {tolerance:g} allowed"
-            return f"finds fp32's best token in {found['same_best_token']:.1%} of frames"
+            return _agreement(found["agreement"])
     return ""
+
+
+def _agreement(share: float | None) -> str:
+    """Of the frames that emit a token, how many have fp32's best one with one part quantized."""
+    if share is None:
+        return "no frame emits a token: nothing is proven"
+    return f"finds fp32's best token in {share:.1%} of the frames that emit one"
+
+
+def _text(verification: dict[str, Any]) -> Iterator[str]:
+    """How far a quantized precision's text is from fp32's, and what is to be known of that."""
+    if "fp32_tokens" not in verification:
+        return
+    tokens, seconds = verification["fp32_tokens"], verification["seconds"]
+    if verification["proves_nothing"]:
+        yield f"  WARNING: not proven: fp32 finds only {tokens} tokens in {seconds:.1f} s of audio"
+    else:
+        share = verification["all"]["agreement"]
+        edits = verification["token_edits"]
+        yield f"  all parts together: {_agreement(share)}"
+        yield f"  token edits from fp32's {tokens} tokens ({seconds:.0f} s of audio): {edits}"
+    for warning in verification["warnings"]:
+        yield f"  WARNING: {warning}"
 
 
 def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
@@ -178,7 +208,7 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
     if path not in made:
         return
     table = comparison.read(path)
-    score = json.loads((folder / f"{table[-1]['system']}.json").read_text())
+    score = reading.read_json(folder / f"{table[-1]['system']}.json")
     yield ""
     yield (
         f"{path}: {score['utterances']} recordings, {score['words']} words, "
@@ -190,4 +220,4 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
         cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
         yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
     if pairs in made:
-        yield f"  {comparison.verdict(json.loads(pairs.read_text()))}"
+        yield f"  {comparison.verdict(reading.read_json(pairs))}"
