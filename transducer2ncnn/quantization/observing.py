@@ -9,7 +9,7 @@ on one segment at a time: a value inside the convolutions counts once for every 
 it, and what follows the last full segment is not seen at all. So does the encoder run here, on
 many recordings side by side, where the network can take them so. A network that can be cut
 anywhere runs on many segments at once, for none of its values depends on how they are cut.
-The tool's search is not sherpa-ncnn's own (``_ToolSearch``); a table is what the tool makes of a
+The tool's search is not sherpa-ncnn's own (``tool_search``); a table is what the tool makes of a
 model, so it is followed there too.
 
 Shapes: B recordings in a batch, K segments in a chunk of time, T' output frames in one.
@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
 from transducer2ncnn.families.modules import Transducer
-from transducer2ncnn.formats.sherpa import BLANK
 from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
+from transducer2ncnn.quantization.tool_search import ToolSearch
 from transducer2ncnn.speech.features import FbankStream
 
 #: The types of layers that are observed, with the axis that time runs along in their inputs, batch
@@ -121,7 +121,7 @@ class _Run:
         going = [
             _Recording(name, pieces, i, architecture) for i, (name, pieces) in enumerate(batch)
         ]
-        search = _ToolSearch(self._model, len(going))
+        search = ToolSearch(self._model, len(going))
         while going := [recording for recording in going if recording.read_chunk() > 0]:
             # The longest first: those that go on within the chunk are then always the first ones.
             going.sort(key=lambda recording: -recording.segments)
@@ -345,43 +345,6 @@ class _Recording:
             )
         self._begun = True
         return self.segments
-
-
-class _ToolSearch:
-    """The greedy search of generate-int8-scale-table, in several recordings at once.
-
-    It differs from sherpa-ncnn's in two ways, which show in what the joiner's layers are given:
-
-    - Only the blank is skipped. sherpa-ncnn emits no token 2 (``<unk>``) either.
-    - All frames of a segment share one of ncnn's extractors for the joiner, which computes nothing
-      twice. So what comes of a segment's first frame stands for all of them, its token above all,
-      which is emitted once for each frame; only what goes into the joiner is each frame's own. A
-      model with one frame a segment, such as an LSTM, is not concerned.
-    """
-
-    def __init__(self, model: Transducer, recordings: int) -> None:
-        self._model = model
-        context_size = model.architecture.sizes.context_size
-        self._contexts = torch.full((recordings, context_size), BLANK)
-        self._decoder_out = model.decoder(self._contexts)[:, 0]
-
-    def step(self, encoder_out: Tensor, rows: Tensor) -> Tensor:
-        """The decoder's outputs that the joiner meets the frames with, (n, T', decoder_dim).
-
-        Args:
-            encoder_out: (n, T', encoder_dim), a segment's frames of each of n recordings.
-            rows: (n,) which recordings these are.
-        """
-        tokens = self._model.joiner(encoder_out[:, 0], self._decoder_out[rows]).argmax(dim=1)
-        emitting = (tokens != BLANK).nonzero()[:, 0]
-        new, of = tokens[emitting, None], rows[emitting]
-        met = []
-        for _ in range(encoder_out.size(1)):
-            met.append(self._decoder_out[rows])
-            if len(emitting):
-                self._contexts[of] = torch.cat([self._contexts[of, 1:], new], dim=1)
-                self._decoder_out[of] = self._model.decoder(self._contexts[of])[:, 0]
-        return torch.stack(met, dim=1)
 
 
 def _going(segments: list[int]) -> Iterator[tuple[int, int]]:

@@ -27,11 +27,7 @@ class LayerStack(nn.Module):
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
         length, *caches = states
-        # All layers have seen as many frames. Half precision counts up to 2,048 chunks; from there
-        # on the number stays, and with it the least share of a frame.
-        seen = length[:1].reshape(1, 1)
-        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
-        share = 1.0 / (constant(counts[:, None]) + seen)
+        share, next_length = self.shares(length)
         shapes = list(self.stack.caches().values())
         next_caches: list[tuple[Tensor, ...]] = []
         for i, layer in enumerate(self.layers):
@@ -40,12 +36,21 @@ class LayerStack(nn.Module):
             )
             x, own = layer(x, share, own)
             next_caches.append(own)
-        next_length = length.reshape(len(self.layers), 1) + float(self.stack.frames)
         stacked = [
             torch.cat([cache.reshape(1, *shape) for cache in kind], dim=0)
             for kind, shape in zip(zip(*next_caches, strict=True), shapes, strict=True)
         ]
         return x, [next_length, *stacked]
+
+    def shares(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Of (L,) frames so far: one over the number up to each, (T, 1), and the next (L, 1).
+
+        All layers have seen as many. Half precision counts up to 2,048 chunks; from there on the
+        number stays, and with it the least share of a frame.
+        """
+        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
+        share = 1.0 / (constant(counts[:, None]) + length[:1].reshape(1, 1))
+        return share, length.reshape(len(self.layers), 1) + float(self.stack.frames)
 
 
 class Downsample(nn.Module):
