@@ -38,21 +38,26 @@ from transducer2ncnn.formats.param import Layer
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import (
     agreement,
+    calibrated,
     gate,
     layerwise,
     observing,
     pairing,
     ranges,
     rounding,
+    statistics,
     thresholds,
 )
-from transducer2ncnn.quantization.recipes import Table
+from transducer2ncnn.quantization.recipes import SHIPPED, Table
 from transducer2ncnn.speech import audio, recordings
 from transducer2ncnn.workflow.precisions import Gate as GateConfig
 
 FACTORS = (0.01, 0.1, 1.5, 10.0)
 #: By how much the calibration's audio is made quieter, in dB.
 QUIETER = {"silence": np.inf, "audio 60 dB too quiet": 60.0}
+
+#: Where a fault is that is in every layer.
+EVERYWHERE = "all"
 
 #: A layer's blocks → the faulty ones.
 Change = Callable[[list[Block]], list[Block]]
@@ -121,7 +126,7 @@ def plants(files: layout.Files) -> Iterator[Plant]:
     yield Plant(f"joiner {last}", "logits zero", {("joiner", last): zero})
 
 
-def calibrated(
+def recalibrated(
     checkpoint: str | Path, files: layout.Files, what: str, wavs: Iterable[np.ndarray]
 ) -> Plant:
     """int8 calibrated on audio.
@@ -140,7 +145,7 @@ def calibrated(
             found = thresholds.input_scale(histogram, Table())
             scale = np.array([found.scale], np.float32)
             changes[part, layer] = _put("input_scale", scale)
-    return Plant("all", f"calibrated on {what}", changes)
+    return Plant(EVERYWHERE, f"calibrated on {what}", changes)
 
 
 def quieter(samples: np.ndarray, decibels: float) -> np.ndarray:
@@ -217,12 +222,14 @@ class Gate:
         description: dict[str, Any],
         heard: Mapping[str, np.ndarray],
         limits: gate.Limits,
+        scales: Mapping[str, Mapping[str, float]],
     ) -> None:
         self._fp32, self._description, self._limits = fp32, description, limits
-        self._heard = heard
+        self._heard, self._scales = heard, scales
         self._reference = agreement.Reference(fp32, description, heard)
 
     def judge(self, plant: Plant, files: layout.Files) -> Result:
+        """What became of a fault. If it is another calibration, its scales are the right ones."""
         try:
             found = self._reference.compare(files)
         except agreement.NotFiniteError:
@@ -231,9 +238,21 @@ class Gate:
             found,
             ranges.measure(self._fp32, files, self._description, self._heard.values()),
             list(rounding.wrong_arrays(self._fp32, files)),
+            {} if plant.where == EVERYWHERE else self._scales,
         )
         reasons = gate.refusals(examined, self._limits, "int8")
         return Result(plant, [name for name, _ in reasons], found)
+
+
+def right_scales(results: Path, fp32: layout.Files) -> dict[str, dict[str, float]]:
+    """The input scales that an export's calibration gives, by part and layer."""
+    observed = statistics.load(sorted(results.glob("calibration/*.npz")))
+    scales = {}
+    for part, histograms in observed.items():
+        graph, how = param.read(fp32[part][0]), SHIPPED["int8"].quantized[part]
+        found = calibrated.inputs(graph, how, histograms, fp32[part][0])
+        scales[part] = {name: x.scale for name, x in found.items()}
+    return scales
 
 
 def word_error_rate(
@@ -272,7 +291,7 @@ def campaign(
     symbols = tokens.read(results / "tokens.txt", description["sizes"]["vocab_size"])
     utterances = {name: recordings.check(path) for name, path in manifests.items()}
     heard = {u.wav: recordings.read(u) for u in utterances["test wavs"]}
-    judge = Gate(fp32, description, heard, limits)
+    judge = Gate(fp32, description, heard, limits, right_scales(results, fp32))
 
     def wer(files: layout.Files) -> dict[str, float]:
         return {
@@ -300,10 +319,10 @@ def campaign(
     for what, decibels in QUIETER.items():
         quiet = [quieter(samples, decibels) for samples in wavs]
         try:
-            rows.append(row(calibrated(digits / "pretrained.pt", sound, what, quiet)))
+            rows.append(row(recalibrated(digits / "pretrained.pt", sound, what, quiet)))
         except UserError as e:
             print(e, file=sys.stderr, flush=True)
-            reason = {"where": "all", "what": f"calibrated on {what}"}
+            reason = {"where": EVERYWHERE, "what": f"calibrated on {what}"}
             rows.append(reason | {"refused_by": ["calibration"]})
     return rows
 

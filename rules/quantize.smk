@@ -170,6 +170,10 @@ rule verify_int8:
             if RECIPES[wildcards.precision].calibrated
             else []
         ),
+        # What input scales follow from.
+        observed=lambda wildcards: (
+            observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
+        ),
         wavs=compared_wavs,
     output:
         report(
@@ -193,6 +197,11 @@ rule verify_int8:
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
+        recipes=lambda wildcards: " ".join(
+            f"--recipe {part} {shlex.quote(how.for_table().to_json())}"
+            for part, how in RECIPES[wildcards.precision].quantized_parts.items()
+            if how.calibrated
+        ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} with fp32"
@@ -208,6 +217,8 @@ rule verify_int8:
         " --description {input.description:q}"
         " --wavs {input.wavs:q}"
         " {params.calibration}"
+        " --observed {input.observed:q}"
+        " {params.recipes}"
         " --limits {params.limits:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"

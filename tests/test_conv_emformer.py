@@ -494,6 +494,13 @@ def described(model: Transducer) -> dict[str, Any]:
     }
 
 
+def assert_begins(tokens: list[int], wanted: list[int]) -> None:
+    """The golden tokens were found with half a second of silence behind, which is less."""
+    assert tokens[: len(wanted)] == wanted
+    more = golden(True).architecture.tail_seconds - 0.5
+    assert len(tokens) - len(wanted) <= more / 0.04 + of(golden(True)).chunk
+
+
 def check_sherpa(
     exports: Mapping[str, layout.Files],
     models: Mapping[str, Transducer],
@@ -539,10 +546,8 @@ def test_sherpa_ncnn_runs_it(
         for name in names:
             wanted = [greedy[wav][name] for wav in recordings()]
             own = [recording["sherpa_ncnn_2_1_15"] for recording in wanted]
-            assert found[name] == [
-                recording["tokens"] if tokens == "same" else tokens
-                for recording, tokens in zip(wanted, own, strict=True)
-            ]
+            for tokens, recording, other in zip(found[name], wanted, own, strict=True):
+                assert_begins(tokens, recording["tokens"] if other == "same" else other)
 
 
 def test_sherpa_ncnn_runs_others(others: Others, tmp_path: Path) -> None:
@@ -562,7 +567,7 @@ def test_pytorch_hears_what_the_recipe_does(masked: bool) -> None:
     greedy = json.loads((FOLDER / "expected-greedy.json").read_text())
     for name, samples in recordings().items():
         wanted = greedy[name]["masked" if masked else "unmasked"]["tokens"]
-        assert search.decode(TorchTransducer(golden(masked)), samples) == wanted
+        assert_begins(search.decode(TorchTransducer(golden(masked)), samples), wanted)
 
 
 def test_the_tail_is_long_enough() -> None:

@@ -103,7 +103,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     row, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
     network = row.small()
     # So that tokens come one after the other, and what was said before matters.
-    network.joiner.decoder_proj.weight *= 3
+    joiner: Any = network.joiner
+    joiner.decoder_proj.weight *= 3
     export(network, folder)
     return Made(request.param, row, network, folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import (
     apply,
+    calibrated,
     gate,
     levels,
     observing,
-    pairing,
     quantize,
     ranges,
     rounding,
@@ -40,52 +41,65 @@ DIGITS = ROOT / "models" / "digits"
 LIMITS = gate.Limits(**precisions.Gate.model_validate({}).limits())
 
 
+@dataclass(frozen=True)
+class Int8:
+    """The model that ships, in int8 by the recipe, and the input scales that it was given."""
+
+    files: layout.Files
+    scales: dict[str, dict[str, float]]
+
+
 @pytest.fixture(scope="module")
-def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> layout.Files:
-    """The model that ships, in int8 by the recipe."""
+def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Int8:
     folder = tmp_path_factory.mktemp("int8")
     fp32 = layout.ncnn_files(digits / "fp32")
     batch = [(f.name, [audio.read(f)]) for f in sorted(DIGITS.glob("calibration_wavs/*.wav"))]
     observed = observing.observe(model.load(DIGITS / "pretrained.pt", "lstm"), [batch])
-    result = dict(fp32)
+    result, scales = dict(fp32), {}
     for part in ("encoder", "joiner"):
         graph = param.read(fp32[part][0])
         blocks = weights.read(graph, fp32[part][1])
         how = SHIPPED["int8"].quantized[part]
         table = scale_table.ScaleTable(quantize.weight_scales(graph, blocks, set(how.layers)))
-        by_name = pairing.by_ncnn_name(graph, observed[part], fp32[part][0])
-        table.inputs = {
-            name: thresholds.input_scale(h, how.table).scale for name, h in by_name.items()
-        }
+        found = calibrated.inputs(graph, how, observed[part], fp32[part][0])
+        table.inputs = {name: x.scale for name, x in found.items()}
+        scales[part] = dict(table.inputs)
+        scale_table.write(folder / "table.txt", table)
+        table = scale_table.read(folder / "table.txt")
         quantized, quantized_blocks = apply.by_table(graph, blocks, table, how.rest)
         result[part] = (folder / f"{part}.param", folder / f"{part}.bin")
         param.write(result[part][0], quantized)
         weights.write(result[part][1], quantized_blocks)
-    return result
+    return Int8(result, scales)
 
 
 # The campaign, a few faults of each kind
 
 
 @pytest.fixture(scope="module")
-def judge(digits: Path) -> planted_int8.Gate:
+def judge(digits: Path, int8: Int8) -> planted_int8.Gate:
     description = model.describe(DIGITS / "pretrained.pt", "lstm")
     heard = {f"{i}.wav": audio.read(DIGITS / "test_wavs" / f"{i}.wav") for i in (0, 3, 7)}
-    return planted_int8.Gate(layout.ncnn_files(digits / "fp32"), description, heard, LIMITS)
+    fp32 = layout.ncnn_files(digits / "fp32")
+    return planted_int8.Gate(fp32, description, heard, LIMITS, int8.scales)
 
 
-def chosen(int8: layout.Files) -> Iterator[tuple[planted_int8.Plant, set[str]]]:
+def chosen(int8: Int8) -> Iterator[tuple[planted_int8.Plant, set[str]]]:
     """Faults, and the gates each of which must refuse it."""
-    for plant in planted_int8.plants(int8):
+    for plant in planted_int8.plants(int8.files):
         match plant.where.split(), plant.what:
             case ["encoder", "conv_6"], "input_scale × 10":
-                yield plant, {"range", "agreement", "token edits"}
+                yield plant, {"scales", "range", "agreement", "token edits"}
             case ["encoder", "conv_6"], "input_scale × 0.01":
                 yield plant, {"agreement", "token edits"}
             case ["encoder", "linear_11"], "input_scale × 0.01":
                 yield plant, {"range"}
             case ["encoder", "linear_8"], "input_scale × 0.1":
-                yield plant, {"agreement"}
+                yield plant, {"scales", "agreement"}
+            case ["encoder", "linear_8"], "input_scale × 1.5":
+                yield plant, {"scales"}
+            case ["encoder", "conv_7,", "linear_12"], "input_scale swapped":
+                yield plant, {"scales"}
             case ["encoder", "lstm_13"], "weight_xc_scales × 0.1":
                 yield plant, {"weights", "agreement"}
             case ["encoder", "lstm_13"], "lines swapped":
@@ -100,35 +114,33 @@ def chosen(int8: layout.Files) -> Iterator[tuple[planted_int8.Plant, set[str]]]:
                 yield plant, {"weights", "agreement", "token edits"}
 
 
-def test_a_sound_model_passes(int8: layout.Files, judge: planted_int8.Gate) -> None:
-    result = judge.judge(planted_int8.Plant("nowhere", "nothing", {}), int8)
+def test_a_sound_model_passes(int8: Int8, judge: planted_int8.Gate) -> None:
+    result = judge.judge(planted_int8.Plant("nowhere", "nothing", {}), int8.files)
     assert result.refused_by == []
     assert result.figures is not None and result.figures["fp32_tokens"] > gate.MIN_TOKENS
 
 
-def test_planted_faults_are_refused(
-    int8: layout.Files, judge: planted_int8.Gate, tmp_path: Path
-) -> None:
+def test_planted_faults_are_refused(int8: Int8, judge: planted_int8.Gate, tmp_path: Path) -> None:
     judged = 0
     for plant, gates in chosen(int8):
-        files_ = planted_int8.planted(int8, plant, tmp_path)
+        files_ = planted_int8.planted(int8.files, plant, tmp_path)
         refused_by = judge.judge(plant, files_).refused_by
         assert gates <= set(refused_by), (plant.where, plant.what, refused_by)
         judged += bool(gates)
-    assert judged == 10
+    assert judged == 12
 
 
 def test_calibration_on_what_is_no_speech_is_refused(
-    int8: layout.Files, judge: planted_int8.Gate, tmp_path: Path
+    int8: Int8, judge: planted_int8.Gate, tmp_path: Path
 ) -> None:
     wavs = [audio.read(DIGITS / "calibration_wavs" / f"{i}.wav") for i in (0, 5)]
     checkpoint = DIGITS / "pretrained.pt"
     silence = [0 * samples for samples in wavs]
     with pytest.raises(UserError, match=r"^the input of encoder\.\S+ has the same magnitude 15\.9"):
-        planted_int8.calibrated(checkpoint, int8, "silence", silence)
+        planted_int8.recalibrated(checkpoint, int8.files, "silence", silence)
     quiet = [planted_int8.quieter(samples, 60) for samples in wavs]
-    plant = planted_int8.calibrated(checkpoint, int8, "quiet audio", quiet)
-    refused_by = judge.judge(plant, planted_int8.planted(int8, plant, tmp_path)).refused_by
+    plant = planted_int8.recalibrated(checkpoint, int8.files, "quiet audio", quiet)
+    refused_by = judge.judge(plant, planted_int8.planted(int8.files, plant, tmp_path)).refused_by
     assert {"range", "agreement"} <= set(refused_by)
 
 
@@ -207,9 +219,23 @@ def test_ranges_that_are_not_the_audios(scale: float, words: str | None) -> None
     assert words in str(e.value)
 
 
-def test_one_wrong_weight_is_named(digits: Path, int8: layout.Files, tmp_path: Path) -> None:
+def test_an_input_scale_that_is_not_the_calibrations() -> None:
+    met = ranges.Range(float(np.float32(12.345678)))
+    met.add(np.linspace(-10, 10, 2000, dtype=np.float32))
+
+    def found(scale: float) -> gate.Examined:
+        calibration = {"encoder": {"fc": scale, "kept as it was": 3.0}}
+        return gate.Examined(examined().figures, {"encoder": {"fc": met}}, [], calibration)
+
+    # A table has six decimals.
+    gate.check(found(12.34567841), LIMITS, "int8")
+    with pytest.raises(UserError, match="layer fc has the input scale 12.3457, and calibration"):
+        gate.check(found(12.3457), LIMITS, "int8")
+
+
+def test_one_wrong_weight_is_named(digits: Path, int8: Int8, tmp_path: Path) -> None:
     fp32 = layout.ncnn_files(digits / "fp32")
-    assert list(rounding.wrong_arrays(fp32, int8)) == []
+    assert list(rounding.wrong_arrays(fp32, int8.files)) == []
     for layer, array in (("linear_9", "weight"), ("linear_9", "bias"), ("lstm_14", "bias")):
 
         def change(blocks: list[Block], array: str = array) -> list[Block]:
@@ -220,7 +246,7 @@ def test_one_wrong_weight_is_named(digits: Path, int8: layout.Files, tmp_path: P
             return changed
 
         plant = planted_int8.Plant(layer, array, {("encoder", layer): change})
-        broken = planted_int8.planted(int8, plant, tmp_path)
+        broken = planted_int8.planted(int8.files, plant, tmp_path)
         assert list(rounding.wrong_arrays(fp32, broken)) == [("encoder", layer, array)]
     found = gate.Examined(examined().figures, {}, [("encoder", "linear_9", "bias")])
     with pytest.raises(UserError, match="weights are not fp32's, .*: encoder linear_9 bias"):

@@ -143,7 +143,7 @@ def test_the_default_int8_is_what_ncnns_tools_make(part: str, tmp_path: Path) ->
     found = quantize.weight_scales(
         graph,
         weights.read(graph, INT8 / f"{part}.ncnn.bin"),
-        set(quantize.INT8_TERMS),
+        set(quantize.QUANTIZED),
         [layer.name for layer in graph.layers if layer.name not in tabled],
     )
     scale_table.write(tmp_path / "table.txt", ScaleTable(found, golden.inputs))

@@ -161,9 +161,9 @@ def test_an_average_keeps_what_training_was_told(tmp_path: Path) -> None:
         state = {"optimizer": {"y": torch.zeros(1)}, "exp_dir": Path("exp"), "sampler": None}
         torch.save({"model": tensors} | told | state, tmp_path / f"epoch-{n}.pt")
     averaged = tmp_path / "averaged.pt"
-    arguments = ["--checkpoints", tmp_path / "epoch-1.pt", tmp_path / "epoch-2.pt"]
+    arguments = ["--checkpoints", *(str(tmp_path / f"epoch-{n}.pt") for n in (1, 2))]
     subprocess.run(
-        [sys.executable, "-m", "workflow_scripts.average", *arguments, "--output", averaged],
+        [sys.executable, "-m", "workflow_scripts.average", *arguments, "--output", str(averaged)],
         cwd=ROOT,
         check=True,
         capture_output=True,

@@ -5,8 +5,7 @@ import argparse
 from transducer2ncnn.base import errors
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import pairing, quantize, statistics, thresholds
-from transducer2ncnn.quantization.layer_formats import Int8Table
+from transducer2ncnn.quantization import calibrated, quantize, statistics
 from transducer2ncnn.quantization.recipes import Part
 
 
@@ -22,12 +21,11 @@ def main() -> None:
 
     graph, part = param.read(args.network[0]), args.recipe
     try:
-        formats = part.assign((layer.name, layer.type) for layer in graph.layers)
+        tabled = calibrated.tabled(graph, part)
     except errors.UserError as e:
         raise errors.UserError(
             f"precisions.{args.precision}, the {args.part} in {args.network[0]}: {e}"
         ) from None
-    tabled = {name for name, format_ in formats.items() if format_ == Int8Table.NAME}
     others = [layer.name for layer in graph.layers if layer.name not in tabled]
     table = scale_table.ScaleTable(
         quantize.weight_scales(
@@ -40,11 +38,7 @@ def main() -> None:
     )
     if part.calibrated:
         histograms = statistics.load(args.observed)[args.part]
-        by_name = pairing.by_ncnn_name(graph, histograms, args.network[0])
-        for name, histogram in by_name.items():
-            if name not in tabled:
-                continue
-            found = thresholds.input_scale(histogram, part.table)
+        for name, found in calibrated.inputs(graph, part, histograms, args.network[0]).items():
             table.inputs[name] = found.scale
             print(
                 f"{name:<40} : max = {found.absmax:<15f} threshold = {found.threshold:<15f} "

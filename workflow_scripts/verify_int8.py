@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
-from transducer2ncnn.quantization import gate, levels, sharing
+from transducer2ncnn.formats import param
+from transducer2ncnn.quantization import calibrated, gate, levels, sharing, statistics
+from transducer2ncnn.quantization.recipes import Part
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -18,6 +20,15 @@ def main() -> None:
     parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--wavs", required=True, nargs="+")
     parser.add_argument("--calibration", help="the calibration recordings, as measured")
+    parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
+    parser.add_argument(
+        "--recipe",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PART", "JSON"),
+        help="of a part that was calibrated",
+    )
     parser.add_argument(
         "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
     )
@@ -33,9 +44,14 @@ def main() -> None:
         # Now, so that they are there whatever comes next.
         for warning in warnings:
             print(f"warning: {warning}", flush=True)
-    examined = gate.examine(
-        ncnn_files(args, prefix="fp32_"), ncnn_files(args), description, recordings, args.precision
-    )
+    fp32 = ncnn_files(args, prefix="fp32_")
+    observed = statistics.load(args.observed)
+    scales = {}
+    for part, recipe in args.recipe:
+        file = fp32[part][0]
+        inputs = calibrated.inputs(param.read(file), Part.from_json(recipe), observed[part], file)
+        scales[part] = {name: found.scale for name, found in inputs.items()}
+    examined = gate.examine(fp32, ncnn_files(args), description, recordings, args.precision, scales)
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")
     print(f"all together: {examined.figures['all']}")

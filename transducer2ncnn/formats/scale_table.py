@@ -92,6 +92,11 @@ def write(path: str | Path, table: ScaleTable) -> None:
     write_text(path, "".join(lines))
 
 
+def as_written(scale: float) -> float:
+    """What becomes of a scale in a table's six decimals, and in the float32 of a bin file."""
+    return float(np.float32(f"{scale:f}"))
+
+
 def _check(key: str, scales: np.ndarray) -> None:
     if len(scales) == 0:
         raise ValueError(f"{shown(key)} has no scale.")

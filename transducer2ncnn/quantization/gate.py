@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from transducer2ncnn.base import isolated
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files
+from transducer2ncnn.formats.scale_table import as_written
 from transducer2ncnn.quantization import agreement, ranges, rounding
 from transducer2ncnn.quantization.ranges import Range
 
@@ -48,12 +49,14 @@ class Examined:
     Attributes:
         figures: of ``agreement.compare``.
         ranges: of ``ranges.measure``.
+        calibrated: the input scale that calibration gives to a layer, by part and layer.
         wrong_arrays: of ``rounding.wrong_arrays``.
     """
 
     figures: dict[str, Any]
     ranges: dict[str, dict[str, Range]]
     wrong_arrays: list[tuple[str, str, str]]
+    calibrated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def proves_nothing(self) -> bool:
@@ -67,6 +70,7 @@ def examine(
     description: dict[str, Any],
     recordings: Mapping[str, np.ndarray],
     precision: str,
+    calibrated: Mapping[str, Mapping[str, float]],
 ) -> Examined:
     """Look at a precision in every way; plain ncnn runs in a process of its own.
 
@@ -76,6 +80,7 @@ def examine(
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         precision: its name, for messages.
+        calibrated: the input scale that calibration gives to a layer, by part and layer.
 
     Raises:
         UserError: ncnn cannot run the files, or crashes; or an output is not finite.
@@ -84,7 +89,7 @@ def examine(
         figures, found = isolated.call(_run, fp32, files, description, recordings, precision)
     except isolated.IsolatedError as e:
         raise UserError(f"ncnn cannot run the files in {precision}: {e}") from None
-    return Examined(figures, found, list(rounding.wrong_arrays(fp32, files)))
+    return Examined(figures, found, list(rounding.wrong_arrays(fp32, files)), calibrated)
 
 
 def _run(
@@ -144,6 +149,12 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
             f"its weights are not fp32's, rounded by their scales: {', '.join(names[:3])}{more}. "
             "Remove the files and make them again.",
         )
+    if wrong := list(_wrong_scales(examined)):
+        yield (
+            "scales",
+            f"{'; '.join(wrong)}. The files are not those that were quantized by this calibration: "
+            "remove them and make them again.",
+        )
     if wrong := list(_wrong_ranges(examined.ranges, limits.min_input_snr)):
         yield (
             "range",
@@ -184,6 +195,17 @@ def _by_part(figures: dict[str, Any]) -> str:
         f"{part} {'nothing emitted' if share is None else f'{share:.1%}'}"
         for part, share in shares.items()
     )
+
+
+def _wrong_scales(examined: Examined) -> Iterator[str]:
+    for part, layers in examined.ranges.items():
+        for layer, expected in examined.calibrated.get(part, {}).items():
+            scale = layers[layer].scale if layer in layers else None
+            if scale is not None and scale != as_written(expected):
+                yield (
+                    f"the {part}'s layer {layer} has the input scale {scale:.6g}, and calibration "
+                    f"gives {expected:.6g}"
+                )
 
 
 def _wrong_ranges(found: dict[str, dict[str, Range]], min_snr: float) -> Iterator[str]:

@@ -131,11 +131,7 @@ class _Run:
             # Once more, on all frames together: counting frame by frame would take longer.
             names = [recording.name for _, n in _going(left) for recording in going[:n]]
             inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
-
-            def see(layer: str, _: nn.Module, x: Tensor, names: Sequence[str] = names) -> None:
-                self._count("joiner", layer, x, names)
-
-            _forward(self._model.joiner, inputs, see)
+            self._join(inputs, names)
             yield sum(segments) * architecture.hop * FRAME_SECONDS
 
     def _learn_layers(self) -> None:
@@ -263,6 +259,14 @@ class _Run:
             recording.states = architecture.carried(from_torch(architecture, part))
         out: Tensor = outputs[0]
         return out[None] if axes[0] is None else out.movedim(axes[0], 0)
+
+    def _join(self, inputs: Sequence[Tensor], rows: Sequence[str]) -> None:
+        """Count what goes into the joiner's layers, given frames of the recordings in ``rows``."""
+
+        def see(layer: str, _: nn.Module, x: Tensor) -> None:
+            self._count("joiner", layer, x, rows)
+
+        _forward(self._model.joiner, inputs, see)
 
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
         """Count x (rows, …); each row is of the recording named in ``rows``."""
