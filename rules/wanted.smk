@@ -28,6 +28,7 @@ def reported(name):
     precisions = CONFIG.precisions_of(name)
     files = {"manifest": "results/{model}/manifest.json"}
     files["verification"] = [f"results/{{model}}/verification/{p}.json" for p in precisions]
+    files["headroom"] = "results/{model}/verification/headroom.json"
     if quantized := [p for p in precisions if RECIPES[p].quantized_parts]:
         files["quantization"] = [f"results/{{model}}/quantization/{p}.json" for p in quantized]
     if CONFIG.models[name].evaluation:

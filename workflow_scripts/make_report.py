@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--rules", required=True, help="rules.json")
     parser.add_argument("--verification", required=True, nargs="+", help="<precision>.json")
     parser.add_argument("--manifest", help="manifest.json")
+    parser.add_argument("--headroom", help="headroom.json")
     parser.add_argument("--quantization", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--comparison", help="comparison.json")
@@ -25,7 +26,7 @@ def main() -> None:
 
     optional = {
         name: reading.read_json(getattr(args, name)) if getattr(args, name) else None
-        for name in ("manifest", "comparison", "speed")
+        for name in ("manifest", "headroom", "comparison", "speed")
     }
     found = Artifacts(
         model=args.model,

@@ -27,8 +27,8 @@ PartName = Literal["encoder", "decoder", "joiner"]
 PLAIN = tuple(name for name, recipe in SHIPPED.items() if recipe.is_plain)
 #: Names of the recipes that quantize.
 QUANTIZED = tuple(name for name in SHIPPED if name not in PLAIN)
-#: Names that stand beside the precisions' among the files of an evaluation.
-RESERVED = ("comparison", "pytorch", "speed")
+#: Names that stand beside the precisions' among the files of an evaluation or a verification.
+RESERVED = ("comparison", "headroom", "pytorch", "speed")
 
 
 class _Plain(Section):
