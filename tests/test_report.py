@@ -301,7 +301,7 @@ def test_what_is_not_there_is_left_out_with_a_word_on_how_to_get_it(bare: Path) 
     assert "models.digits.evaluation" in text["speed"]
     assert "models.digits.evaluation" in text["differences"]
     assert "results/digits/manifest.json" in text["source"]
-    assert "models.digits.calibration_wavs" in text["quantization"]
+    assert "models.digits.test_wavs" in text["quantization"]
     assert "not evaluated" in text["glance"]
     assert read(bare).rows["parity"]
 
