@@ -182,6 +182,27 @@ def headroom(warnings: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
+def on_target() -> dict[str, Any]:
+    errors = {"encoder": 1.01e-2, "decoder": 3.8e-4, "joiner": 2.2e-3}
+    texts = [{"wav": "0.wav", "target": "SIX", "x86": "SIX"}]
+    of_one = {
+        "errors": errors,
+        "errors_on_x86": {part: error / 10 for part, error in errors.items()},
+        "texts": texts,
+        "same_texts": 1,
+    }
+    return {
+        "cpu": "cortex-a76",
+        "tolerance": 2e-2,
+        "features": {"neon": True, "asimdhp": True, "sve": False},
+        "ncnn": "1.0.20261020",
+        "seconds": 2.3,
+        "recordings": 1,
+        "segments": 50,
+        "precisions": {"fp32": of_one},
+    }
+
+
 def rate(errors: int, of: int, **counts: int) -> dict[str, Any]:
     return {
         "rate": errors / of,
@@ -339,6 +360,7 @@ def write(
     if optional:
         contents["manifest.json"] = manifest()
         contents["verification/headroom.json"] = headroom()
+        contents["verification/target-cortex-a76.json"] = on_target()
         contents |= {f"quantization/{p}.json": quantization() for p in quantized}
         contents |= {
             f"evaluation/{p}.json": evaluation(kind) | {"precision": p} for p, kind in kinds.items()
@@ -347,6 +369,7 @@ def write(
         contents["evaluation/speed.json"] = speed()
         options["manifest"] = ["manifest.json"]
         options["headroom"] = ["verification/headroom.json"]
+        options["targets"] = ["verification/target-cortex-a76.json"]
         options["quantization"] = [f"quantization/{p}.json" for p in quantized]
         options["evaluation"] = [f"evaluation/{p}.json" for p in kinds]
         options["comparison"] = ["evaluation/comparison.json"]

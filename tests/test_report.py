@@ -487,3 +487,15 @@ def test_the_headroom_in_fp16(report: Path, bare: Path, tmp_path: Path) -> None:
     near = {"verification/headroom.json": made_up.headroom(("blob '35' reaches 41,000",))}
     warned = read(make(tmp_path, changes=near))
     assert "Warning: blob '35' reaches 41,000" in warned.text["device"]
+
+
+def test_what_an_emulated_processor_computed(report: Path, bare: Path) -> None:
+    section = read(report)
+    assert "On an emulated cortex-a76" in section.text["device"]
+    assert "The processor has neon and asimdhp." in section.text["device"]
+    assert section.rows["device"][-3:] == [
+        ["fp32", "encoder", "1.0·10−2", "1.0·10−3", "1 of 1"],
+        ["", "decoder", "3.8·10−4", "3.8·10−5", ""],
+        ["", "joiner", "2.2·10−3", "2.2·10−4", ""],
+    ]
+    assert "emulated" not in read(bare).text["device"]

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--verification", required=True, nargs="+", help="<precision>.json")
     parser.add_argument("--manifest", help="manifest.json")
     parser.add_argument("--headroom", help="headroom.json")
+    parser.add_argument("--targets", nargs="+", default=[], help="target-<cpu>.json")
     parser.add_argument("--quantization", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--comparison", help="comparison.json")
@@ -34,6 +35,10 @@ def main() -> None:
         rule_graph=artifacts.read_rule_graph(args.rules),
         verification=artifacts.by_precision(args.verification),
         quantization=artifacts.by_precision(args.quantization),
+        targets={
+            name.removeprefix("target-"): found
+            for name, found in artifacts.by_precision(args.targets).items()
+        },
         evaluation=artifacts.by_precision(args.evaluation),
         recordings=artifacts.read_recordings(args.recordings) if args.recordings else {},
         **optional,

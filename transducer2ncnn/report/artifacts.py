@@ -27,6 +27,8 @@ class Artifacts:
     manifest: Json | None = None
     #: verification/headroom.json
     headroom: Json | None = None
+    #: verification/target-<cpu>.json, by processor.
+    targets: dict[str, Json] = field(default_factory=dict)
     #: By precision; of those that are quantized.
     quantization: dict[str, Json] = field(default_factory=dict)
     #: By precision.

@@ -224,7 +224,8 @@ def _named(raw: Any) -> Any:
             f"{wrong[0]!r} cannot name a precision: expected letters, digits, '.', '_' and '-', "
             "the first a letter or a digit"
         )
-    if taken := [name for name in RESERVED if name in raw]:
+    # And those of targets, which processors are named in.
+    if taken := [name for name in raw if name in RESERVED or name.startswith("target-")]:
         raise ValueError(f"{taken[0]!r} cannot name a precision: it names other files")
     named = {}
     for name, stated in raw.items():
