@@ -470,3 +470,32 @@ def test_the_browser_finds_what_is_wrong(
     path = tmp_path / "page.html"
     path.write_text(f"<!DOCTYPE html><link rel=icon href='data:,'><title>x</title>{markup}")
     assert any(re.match(found, wrong) for wrong in browser.open(path, 1000))
+
+
+def test_the_headroom_in_fp16(report: Path, bare: Path, tmp_path: Path) -> None:
+    section = read(report).rows["device"]
+    assert section[1] == [
+        "input of a norm,whose square reaches 2,670, in fp32",
+        "51.68",
+        "1,268",
+        "encoder: InnerProduct linear_8, Linear encoder_embed.out in PyTorch; blob 35",
+    ]
+    assert section[2][:2] == ["cell state of an LSTM", "17.25"]
+    assert "65,504 at most" in read(report).text["device"]
+    assert "Warning" not in read(report).text["device"]
+    assert "was not there when this page was made" in read(bare).text["device"]
+    near = {"verification/headroom.json": made_up.headroom(("blob '35' reaches 41,000",))}
+    warned = read(make(tmp_path, changes=near))
+    assert "Warning: blob '35' reaches 41,000" in warned.text["device"]
+
+
+def test_what_an_emulated_processor_computed(report: Path, bare: Path) -> None:
+    section = read(report)
+    assert "On an emulated cortex-a76" in section.text["device"]
+    assert "The processor has neon and asimdhp." in section.text["device"]
+    assert section.rows["device"][-3:] == [
+        ["fp32", "encoder", "1.0·10−2", "1.0·10−3", "1 of 1"],
+        ["", "decoder", "3.8·10−4", "3.8·10−5", ""],
+        ["", "joiner", "2.2·10−3", "2.2·10−4", ""],
+    ]
+    assert "emulated" not in read(bare).text["device"]

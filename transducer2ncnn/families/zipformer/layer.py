@@ -193,7 +193,7 @@ class Layer(nn.Module):
         self.feed_forward2 = FeedForward(stack)
         self.conv_module2 = Convolution(stack)
         self.feed_forward3 = FeedForward(stack)
-        self.norm_final = BasicNorm()
+        self.norm_final = BasicNorm(stack.dim)
 
     def forward(
         self, x: Tensor, share: Tensor, caches: tuple[Tensor, ...]
