@@ -14,6 +14,7 @@ for rule_name, names in ALIKE.items():
         input:
             **{part: network(part) for part in PARTS},
             verification="results/{model}/verification/{precision}.json",
+            headroom="results/{model}/verification/headroom.json",
             evaluation=gate,
             description="results/{model}/model.json",
             tokens="results/{model}/tokens.txt",

@@ -124,21 +124,26 @@ def calibration_wavs(wildcards):
     return found
 
 
-#: Recordings that a quantized precision is compared with fp32 on, at most; all are in memory at
-#: once.
+#: Recordings that a model is run on for comparisons, at most; all are in memory at once.
 COMPARED = 100
+
+
+def speech(wildcards):
+    """The test wavs, or else those of the calibration; of many, some from the whole length."""
+    wavs = test_wavs(wildcards) or files_of(wildcards.model, "calibration_wavs")
+    return wavs[:: math.ceil(len(wavs) / COMPARED)] if wavs else []
 
 
 @told
 def compared_wavs(wildcards):
-    """The test wavs, or else those of the calibration; of many, some from the whole length."""
-    wavs = test_wavs(wildcards) or files_of(wildcards.model, "calibration_wavs")
+    """The same, which what is quantized cannot do without."""
+    wavs = speech(wildcards)
     if not wavs:
         raise UserError(
             f"models.{wildcards.model}.test_wavs: missing. Expected recordings that "
             f"{wildcards.precision} can be compared with fp32 on, here or in `calibration_wavs`."
         )
-    return wavs[:: math.ceil(len(wavs) / COMPARED)]
+    return wavs
 
 
 def evaluation_files(name):

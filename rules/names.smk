@@ -65,6 +65,12 @@ def by_precision(wildcards, files_of_one):
     }
 
 
+def run_on_targets(precision):
+    """What of a precision is run on an emulated processor: tokens.txt of its folder for
+    sherpa-ncnn, beside which the rest is, and its files for plain ncnn."""
+    return [delivered(precision)[-1], *networks_of(precision)]
+
+
 def given_by_precision(option):
     """A rule's parameter: these files as a script is given them, each with the precision's name."""
     return lambda wildcards, input: " ".join(

@@ -72,3 +72,45 @@ rule verify:
         " --tolerance {params.tolerance}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
+
+
+# Of the fp32 files, for all precisions: they are the same function, and nearly the same numbers.
+rule measure_headroom:
+    input:
+        **{
+            part: expand(stored(part, "fp32"), model="{model}", allow_missing=True)
+            for part in PARTS
+        },
+        reference="results/{model}/verification/reference.npz",
+        description="results/{model}/model.json",
+        wavs=speech,
+    output:
+        report(
+            "results/{model}/verification/headroom.json",
+            caption="../report/headroom.rst",
+            category="Parity",
+            labels={"model": "{model}", "precision": "all", "against": "fp16's range"},
+        ),
+    log:
+        "logs/{model}/measure_headroom.log",
+    conda:
+        "../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(600, per_mb=2),
+        runtime=minutes(10, per_gb=60),
+    params:
+        wavs=lambda wildcards, input: f"--wavs {shlex.join(input.wavs)}" if input.wavs else "",
+        code=code("measure_headroom", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
+    message:
+        "{wildcards.model}: measuring the headroom in fp16"
+    shell:
+        "python -m workflow_scripts.measure_headroom"
+        " --encoder {input.encoder:q}"
+        " --decoder {input.decoder:q}"
+        " --joiner {input.joiner:q}"
+        " --reference {input.reference:q}"
+        " --description {input.description:q}"
+        " {params.wavs}"
+        " --output {output:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"

@@ -15,6 +15,7 @@ def artifacts_of(name):
         wanted += delivered(precision)
         if model.test_wavs:
             wanted.append(f"results/{{model}}/transcripts/{precision}.tsv")
+    wanted += [f"results/{{model}}/verification/target-{cpu}.json" for cpu in CONFIG.targets]
     if model.evaluation:
         wanted.append("results/{model}/evaluation/table.tsv")
     for files in reported(name).values():
@@ -28,6 +29,11 @@ def reported(name):
     precisions = CONFIG.precisions_of(name)
     files = {"manifest": "results/{model}/manifest.json"}
     files["verification"] = [f"results/{{model}}/verification/{p}.json" for p in precisions]
+    if CONFIG.targets:
+        files["targets"] = [
+            f"results/{{model}}/verification/target-{x}.json" for x in CONFIG.targets
+        ]
+    files["headroom"] = "results/{model}/verification/headroom.json"
     if quantized := [p for p in precisions if RECIPES[p].quantized_parts]:
         files["quantization"] = [f"results/{{model}}/quantization/{p}.json" for p in quantized]
     if CONFIG.models[name].evaluation:

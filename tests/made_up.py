@@ -151,6 +151,58 @@ def verification(precision: str) -> dict[str, Any]:
     }
 
 
+def headroom(warnings: tuple[str, ...] = ()) -> dict[str, Any]:
+    def entry(kind: str, blob: str, layer: str, module: str, largest: float) -> dict[str, Any]:
+        return {
+            "part": "encoder",
+            "blob": blob,
+            "kind": kind,
+            "layer": layer,
+            "module": module,
+            "normed": kind == "input of a norm",
+            "largest": largest,
+            "recording": "models/digits/test_wavs/2.wav",
+        } | ({"square": largest**2} if kind == "input of a norm" else {})
+
+    kinds = [
+        entry(
+            "input of a norm", "35", "InnerProduct linear_8", "Linear encoder_embed.out", 51.676544
+        ),
+        entry("cell state of an LSTM", "78", "LSTM lstm_14", "LSTM encoder.layers.1.lstm", 17.25),
+    ]
+    return {
+        "limit": 65504.0,
+        "warn_below": 4.0,
+        "speech": True,
+        "seconds": 30.7,
+        "kinds": kinds,
+        "near": [],
+        "warnings": list(warnings),
+        "blobs": kinds,
+    }
+
+
+def on_target() -> dict[str, Any]:
+    errors = {"encoder": 1.01e-2, "decoder": 3.8e-4, "joiner": 2.2e-3}
+    texts = [{"wav": "0.wav", "target": "SIX", "x86": "SIX"}]
+    of_one = {
+        "errors": errors,
+        "errors_on_x86": {part: error / 10 for part, error in errors.items()},
+        "texts": texts,
+        "same_texts": 1,
+    }
+    return {
+        "cpu": "cortex-a76",
+        "tolerance": 2e-2,
+        "features": {"neon": True, "asimdhp": True, "sve": False},
+        "ncnn": "1.0.20261020",
+        "seconds": 2.3,
+        "recordings": 1,
+        "segments": 50,
+        "precisions": {"fp32": of_one},
+    }
+
+
 def rate(errors: int, of: int, **counts: int) -> dict[str, Any]:
     return {
         "rate": errors / of,
@@ -307,6 +359,8 @@ def write(
     options["verification"] = [f"verification/{p}.json" for p in kinds]
     if optional:
         contents["manifest.json"] = manifest()
+        contents["verification/headroom.json"] = headroom()
+        contents["verification/target-cortex-a76.json"] = on_target()
         contents |= {f"quantization/{p}.json": quantization() for p in quantized}
         contents |= {
             f"evaluation/{p}.json": evaluation(kind) | {"precision": p} for p, kind in kinds.items()
@@ -314,6 +368,8 @@ def write(
         contents["evaluation/comparison.json"] = comparison()
         contents["evaluation/speed.json"] = speed()
         options["manifest"] = ["manifest.json"]
+        options["headroom"] = ["verification/headroom.json"]
+        options["targets"] = ["verification/target-cortex-a76.json"]
         options["quantization"] = [f"quantization/{p}.json" for p in quantized]
         options["evaluation"] = [f"evaluation/{p}.json" for p in kinds]
         options["comparison"] = ["evaluation/comparison.json"]

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from transducer2ncnn.report import page, rule_graph
+from transducer2ncnn.report import filters, page, rule_graph
 from transducer2ncnn.report.rule_graph import RuleGraph
 
 TEST_WAVS = ROOT / "models" / "digits" / "test_wavs"
@@ -278,21 +278,21 @@ def test_words_compared(reference: str, heard: str, runs: list) -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert page.size(4495872) == "4.29\u00a0MiB"
-    assert page.size(213) == "213\u00a0bytes"
-    assert page.points(-0.00423) == "−0.42"
-    assert page.points(-0.00001) == "0.00"
-    assert str(page.power(1.7553e-6)) == "1.8·10<sup>−6</sup>"
-    assert page.number(1234.56) == "1,235"
-    assert page.number(0.99972) == "0.9997"
-    assert page.number(0) == "0.000"
-    assert page.settings({"a": {"b": [1, 2], "c": {}}, "d": list(range(9))}) == [
+    assert filters.size(4495872) == "4.29\u00a0MiB"
+    assert filters.size(213) == "213\u00a0bytes"
+    assert filters.points(-0.00423) == "−0.42"
+    assert filters.points(-0.00001) == "0.00"
+    assert str(filters.power(1.7553e-6)) == "1.8·10<sup>−6</sup>"
+    assert filters.number(1234.56) == "1,235"
+    assert filters.number(0.99972) == "0.9997"
+    assert filters.number(0) == "0.000"
+    assert filters.settings({"a": {"b": [1, 2], "c": {}}, "d": list(range(9))}) == [
         ("a.b", "1, 2"),
         ("a.c", "none"),
         ("d", "0, 1, 2, 3, 4, 5 and 3 more"),
     ]
-    assert page.listed(["fp32"]) == "fp32"
-    assert page.listed(["fp32", "fp16", "int8"]) == "fp32, fp16 and int8"
+    assert filters.listed(["fp32"]) == "fp32"
+    assert filters.listed(["fp32", "fp16", "int8"]) == "fp32, fp16 and int8"
 
 
 def test_what_is_not_there_is_left_out_with_a_word_on_how_to_get_it(bare: Path) -> None:
@@ -470,3 +470,32 @@ def test_the_browser_finds_what_is_wrong(
     path = tmp_path / "page.html"
     path.write_text(f"<!DOCTYPE html><link rel=icon href='data:,'><title>x</title>{markup}")
     assert any(re.match(found, wrong) for wrong in browser.open(path, 1000))
+
+
+def test_the_headroom_in_fp16(report: Path, bare: Path, tmp_path: Path) -> None:
+    section = read(report).rows["device"]
+    assert section[1] == [
+        "input of a norm,whose square reaches 2,670, in fp32",
+        "51.68",
+        "1,268",
+        "encoder: InnerProduct linear_8, Linear encoder_embed.out in PyTorch; blob 35",
+    ]
+    assert section[2][:2] == ["cell state of an LSTM", "17.25"]
+    assert "65,504 at most" in read(report).text["device"]
+    assert "Warning" not in read(report).text["device"]
+    assert "was not there when this page was made" in read(bare).text["device"]
+    near = {"verification/headroom.json": made_up.headroom(("blob '35' reaches 41,000",))}
+    warned = read(make(tmp_path, changes=near))
+    assert "Warning: blob '35' reaches 41,000" in warned.text["device"]
+
+
+def test_what_an_emulated_processor_computed(report: Path, bare: Path) -> None:
+    section = read(report)
+    assert "On an emulated cortex-a76" in section.text["device"]
+    assert "The processor has neon and asimdhp." in section.text["device"]
+    assert section.rows["device"][-3:] == [
+        ["fp32", "encoder", "1.0·10−2", "1.0·10−3", "1 of 1"],
+        ["", "decoder", "3.8·10−4", "3.8·10−5", ""],
+        ["", "joiner", "2.2·10−3", "2.2·10−4", ""],
+    ]
+    assert "emulated" not in read(bare).text["device"]

@@ -115,6 +115,10 @@ def test_it_makes_every_artifact(finished: Workflow) -> None:
             assert f"{model}/{name}/my-int8.json" in made
         assert f"{model}/transcripts/my-int8.tsv" in made
     assert {"projection/report.html", "no-projection/report.html"} <= made
+    headroom = json.loads(
+        (finished.work / "results/projection/verification/headroom.json").read_text()
+    )
+    assert headroom["speech"] and headroom["seconds"] == pytest.approx(1.5)
     assert not list((finished.work / "results").rglob(".*"))  # nothing partial
 
 
@@ -137,6 +141,8 @@ def test_the_rules_of_each_model_are_snakemakes(finished: Workflow) -> None:
         assert nodes == {name for name in names.values() if "/" not in name}
         assert edges == {(names[a], names[b]) for a, b in arrows if "/" not in names[b]}
         assert ("make_reference", "verify") in edges
+        # What fp16 cannot hold is not delivered.
+        assert {a for a, b in edges if b == "deliver"} >= {"verify", "measure_headroom"}
     assert ("quantize", "measure_layers") in rules("projection")[1]
     assert "quantize" in rules("no-projection")[0]
     assert "observe" not in rules("no-projection")[0]

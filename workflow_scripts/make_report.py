@@ -15,6 +15,8 @@ def main() -> None:
     parser.add_argument("--rules", required=True, help="rules.json")
     parser.add_argument("--verification", required=True, nargs="+", help="<precision>.json")
     parser.add_argument("--manifest", help="manifest.json")
+    parser.add_argument("--headroom", help="headroom.json")
+    parser.add_argument("--targets", nargs="+", default=[], help="target-<cpu>.json")
     parser.add_argument("--quantization", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--comparison", help="comparison.json")
@@ -25,7 +27,7 @@ def main() -> None:
 
     optional = {
         name: reading.read_json(getattr(args, name)) if getattr(args, name) else None
-        for name in ("manifest", "comparison", "speed")
+        for name in ("manifest", "headroom", "comparison", "speed")
     }
     found = Artifacts(
         model=args.model,
@@ -33,6 +35,10 @@ def main() -> None:
         rule_graph=artifacts.read_rule_graph(args.rules),
         verification=artifacts.by_precision(args.verification),
         quantization=artifacts.by_precision(args.quantization),
+        targets={
+            name.removeprefix("target-"): found
+            for name, found in artifacts.by_precision(args.targets).items()
+        },
         evaluation=artifacts.by_precision(args.evaluation),
         recordings=artifacts.read_recordings(args.recordings) if args.recordings else {},
         **optional,

@@ -17,19 +17,26 @@ from transducer2ncnn.families.contract import Architecture
 class Network:
     """One param/bin pair, computing in fp32 whatever its weights are stored as.
 
+    Args:
+        sherpa_options: whether to compute as in sherpa-ncnn, which leaves ncnn's options as they
+            are: in fp16 where the processor can.
+
     Raises:
         UserError: ncnn cannot load the pair.
     """
 
-    def __init__(self, param: str | Path, bin_: str | Path, threads: int = 1) -> None:
+    def __init__(
+        self, param: str | Path, bin_: str | Path, threads: int = 1, sherpa_options: bool = False
+    ) -> None:
         self.param, self.bin = str(param), str(bin_)
         self._net = ncnn.Net()
         # ncnn reads its options while loading, so they come first.
         opt = self._net.opt
         opt.num_threads = threads
         opt.use_vulkan_compute = False
-        opt.use_fp16_packed = opt.use_fp16_storage = opt.use_fp16_arithmetic = False
-        opt.use_bf16_storage = False
+        if not sherpa_options:
+            opt.use_fp16_packed = opt.use_fp16_storage = opt.use_fp16_arithmetic = False
+            opt.use_bf16_storage = False
         for path, load in ((self.param, self._net.load_param), (self.bin, self._net.load_model)):
             if not Path(path).is_file():
                 raise UserError(f"{path}: no such file.")

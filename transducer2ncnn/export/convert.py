@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, scratch
+from transducer2ncnn.export import norms
 from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import sherpa, weights
@@ -20,7 +21,7 @@ LOG_TAIL = 15
 
 
 def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
-    """Convert one traced network; weights stored as fp32.
+    """Convert one traced network; weights stored as fp32, norms in a form for fp16 (``norms``).
 
     pnnx's exit status alone says little: it has been seen to end well and leave files out, or cut
     them off where the disk is full, and to crash after writing half of them. Both files must be
@@ -32,7 +33,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
     Raises:
         UserError: pnnx failed or left a file out, and the message shows the end of its log; or
             what it wrote is cut off; or it made layers that sherpa-ncnn cannot create; or the
-            graph makes ncnn guess an axis (``broadcasting``).
+            graph makes ncnn guess an axis (``broadcasting``), or adds up squares (``norms``).
     """
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
@@ -61,7 +62,9 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
         if done.returncode != 0 or wrong:
             free = shutil.disk_usage(folder).free
             raise UserError(_failure(traced, done.returncode, wrong, free, done.stdout))
-        check_vectors(param_file.read(made["param"]), f"pnnx made of {traced} what is not kept")
+        graph, name = param_file.read(made["param"]), f"pnnx made of {traced} what is not kept"
+        check_vectors(graph, name)
+        param_file.write(made["param"], norms.rewrite(graph, name))
         # One after the other, the param last: a pair is complete once its param is there.
         for kind, target in (("bin", bin_), ("param", param)):
             with replacing(target) as partial:

@@ -26,18 +26,26 @@ class DoubleSwish(nn.Module):
 
 
 class BasicNorm(nn.Module):
-    """x · (mean(x², last dim) + exp(eps))^−½; ``eps`` is a log, as in the checkpoint."""
+    """x · (mean(x², last dim) + exp(eps))^−½; ``eps`` is a log, as in the checkpoint.
+
+    Args:
+        dim: the size of the last dim.
+    """
 
     eps: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.register_buffer("eps", torch.tensor(0.25).log())
 
     def forward(self, x: Tensor) -> Tensor:
         # A Python number, so that the trace holds a constant rather than a tensor to load.
         eps = self.eps.exp().item()
-        return x * torch.pow(torch.mean(x * x, dim=-1, keepdim=True) + eps, -0.5)
+        # A sum and a division, to the bit what torch.mean computes, for the conversion reads the
+        # number of values off the graph (export/norms.py).
+        mean = torch.sum(x * x, dim=-1, keepdim=True) / self.dim
+        return x * torch.pow(mean + eps, -0.5)
 
 
 class FeedForward(nn.Sequential):

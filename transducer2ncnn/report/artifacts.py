@@ -25,6 +25,10 @@ class Artifacts:
     #: By precision, in the order of the configuration, which is the reader's.
     verification: dict[str, Json]
     manifest: Json | None = None
+    #: verification/headroom.json
+    headroom: Json | None = None
+    #: verification/target-<cpu>.json, by processor.
+    targets: dict[str, Json] = field(default_factory=dict)
     #: By precision; of those that are quantized.
     quantization: dict[str, Json] = field(default_factory=dict)
     #: By precision.

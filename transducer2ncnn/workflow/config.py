@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
@@ -36,6 +36,10 @@ def _model_name(name: str) -> str:
     return name
 
 
+#: Processors that can be emulated, by QEMU's names: without arithmetic in fp16, and with it.
+Target = Literal["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "a64fx", "max"]
+
+
 class Calibration(Section):
     """How calibrated precisions observe their recordings."""
 
@@ -54,6 +58,12 @@ class Verification(Section):
     )
     segments: int = Field(
         50, ge=1, description="number of segments of the streaming run, states carried over"
+    )
+    target_tolerance: float = Field(
+        2e-2,
+        gt=0,
+        description="the largest error of an output on the `targets`, which compute in fp16 where "
+        "they can; what is quantized may be off by half as much again as on x86 besides",
     )
 
 
@@ -98,6 +108,12 @@ class Config(Section):
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
+    )
+    targets: list[Target] = Field(
+        [],
+        description="ARM processors that the delivered folders are run on, emulated, by QEMU's "
+        f"names: any of {', '.join(f'`{name}`' for name in get_args(Target))}. It takes "
+        "minutes, an x86-64 machine, and packages from Debian and PyPI; see devices.md",
     )
     transcription: Transcription = Field(
         Transcription(), description="how the test wavs are transcribed"

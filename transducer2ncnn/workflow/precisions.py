@@ -27,8 +27,8 @@ PartName = Literal["encoder", "decoder", "joiner"]
 PLAIN = tuple(name for name, recipe in SHIPPED.items() if recipe.is_plain)
 #: Names of the recipes that quantize.
 QUANTIZED = tuple(name for name in SHIPPED if name not in PLAIN)
-#: Names that stand beside the precisions' among the files of an evaluation.
-RESERVED = ("comparison", "pytorch", "speed")
+#: Names that stand beside the precisions' among the files of an evaluation or a verification.
+RESERVED = ("comparison", "headroom", "pytorch", "speed")
 
 
 class _Plain(Section):
@@ -224,7 +224,8 @@ def _named(raw: Any) -> Any:
             f"{wrong[0]!r} cannot name a precision: expected letters, digits, '.', '_' and '-', "
             "the first a letter or a digit"
         )
-    if taken := [name for name in RESERVED if name in raw]:
+    # And those of targets, which processors are named in.
+    if taken := [name for name in raw if name in RESERVED or name.startswith("target-")]:
         raise ValueError(f"{taken[0]!r} cannot name a precision: it names other files")
     named = {}
     for name, stated in raw.items():

@@ -57,11 +57,13 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
                 # Else it is in a storage.
                 if Path(folder).is_dir():
                     yield from _details(Path(folder), made)
+            yield from _headroom(results / model / "verification" / "headroom.json", made)
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
+            yield from _headroom(results / model / "verification" / "headroom.json", made)
     if few and len(finished) == len(models):
         return
     yield ""
@@ -196,11 +198,18 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
     differ = [row["wav"] for row in rows if row["agree"] == "no"]
     yield f"  {path}: {len(rows)} recordings"
     if known:
-        yield f"    sherpa-ncnn heard {right} of {len(known)} exactly as their transcripts say"
+        yield f"    sherpa-ncnn transcribed {right} of {len(known)} exactly as their transcripts say"
     if differ:
         yield f"    WARNING: sherpa-ncnn and plain ncnn differ on {', '.join(differ)}"
     else:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
+
+
+def _headroom(path: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of values that fp16 can hardly hold."""
+    if path in made:
+        for warning in reading.read_json(path)["warnings"]:
+            yield f"  WARNING: {warning}"
 
 
 def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:

@@ -76,7 +76,7 @@ class Layer(nn.Module):
         self.out_proj2 = nn.Linear(self.attention // 2, self.dim)
         self.mean_proj = nn.Linear(self.dim, self.dim)
         self.conv1, self.conv2 = Convolution(architecture), Convolution(architecture)
-        self.norm = BasicNorm()
+        self.norm = BasicNorm(self.dim)
 
     def forward(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         length, mean, key, value, value2, cache1, cache2 = states

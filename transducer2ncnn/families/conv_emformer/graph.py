@@ -65,7 +65,7 @@ class Conv2dSubsampling(nn.Module):
             channels_in = channels
         self.conv = nn.Sequential(*layers)
         self.out = nn.Linear(CONV_CHANNELS[-1] * subsampled(feature_dim), encoder_dim)
-        self.out_norm = BasicNorm()
+        self.out_norm = BasicNorm(encoder_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x.unsqueeze(1))  # (N, 128, T', 19 for 80 features)
@@ -164,7 +164,7 @@ class EmformerLayer(nn.Module):
         self.attention = Attention(architecture)
         self.conv_module = ConvModule(architecture)
         self.feed_forward = FeedForward(sizes.encoder_dim, sizes.dim_feedforward)
-        self.norm_final = BasicNorm()
+        self.norm_final = BasicNorm(sizes.encoder_dim)
 
     def forward(
         self,

@@ -43,7 +43,7 @@ class Conv2dSubsampling(nn.Module):
             channels_in = channels
         self.conv = nn.Sequential(*layers)
         self.out = nn.Linear(CONV_CHANNELS[-1] * subsampled(feature_dim), encoder_dim)
-        self.out_norm = BasicNorm()
+        self.out_norm = BasicNorm(encoder_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x.unsqueeze(1))  # (N, 128, T', 18 for 80 features)
@@ -74,7 +74,7 @@ class RNNEncoderLayer(nn.Module):
             nn.Identity(),
             nn.Linear(inner, dim),
         )
-        self.norm_final = BasicNorm()
+        self.norm_final = BasicNorm(dim)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, (h, c) = self.lstm(x, (h, c))
