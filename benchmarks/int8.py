@@ -4,8 +4,8 @@
 
 Prints seconds per second of audio and the peak memory of the calibration, as many processes at
 once as there are shards, and the time of the search for scales and of the quantizer. With
---deliver, the folders for sherpa-ncnn are left there, for benchmarks.sherpa_speed: fp32, fp16,
-int8 and int8 with the LSTM layers in fp16.
+--deliver, a folder for sherpa-ncnn in each recipe that ships is left there, for
+benchmarks.sherpa_speed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import soundfile
 import yaml
 
 from benchmarks.full_size import FULL_SIZE, ROOT, measure, write_random_checkpoint, write_tokens
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 
@@ -52,19 +53,17 @@ def main() -> None:
         write_tokens(work / "tokens.txt", FULL_SIZE.vocab_size)
         write_recordings(work / "wavs", args.recordings, args.seconds)
 
-        def snakemake(*targets: str, lstm: bool = True) -> None:
+        def snakemake(*targets: str) -> None:
             model = {"checkpoint": "pretrained.pt", "tokens": "tokens.txt"}
             # A random model is sure of nothing, so int8 may well find another best token.
-            int8 = {"min_agreement": 0.0, "max_token_edits": 1000.0}
-            int8 |= {"min_input_snr": 0.0, "require_speech": False}
-            int8 |= {"shards": args.shards, "lstm": lstm}
+            lenient = {"min_agreement": 0.0, "max_token_edits": 1000.0}
+            lenient |= {"min_input_snr": 0.0, "require_speech": False}
             config = {
                 "models": {"full": model | {"calibration_wavs": "wavs"}},
                 "precisions": {
-                    "fp32": {"tolerance": 1e-4},
-                    "fp16": {"tolerance": 2e-2},
-                    "int8": int8,
+                    name: {} if recipe.is_plain else lenient for name, recipe in SHIPPED.items()
                 },
+                "calibration": {"shards": args.shards},
             }
             (work / "config.yaml").write_text(yaml.safe_dump(config))
             command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
@@ -90,7 +89,9 @@ def main() -> None:
         )
         for log in sorted(work.glob("logs/full/observe-*.log")):
             print(f"  {log.read_text().splitlines()[-1]}")
-        tables = [f"{results}/ncnn/int8/{part}-scale-table.txt" for part in ("encoder", "joiner")]
+        tables = [
+            f"{results}/ncnn/int8-table/{part}-scale-table.txt" for part in ("encoder", "joiner")
+        ]
         seconds, _ = measure(lambda: snakemake(*tables))
         print(f"search for scales: {seconds:.1f} s")
         bins = [
@@ -102,11 +103,8 @@ def main() -> None:
             size = (work / file).stat().st_size
             print(f"{file}: {size:,} bytes, {size / 2**20:.1f} MiB")
         if args.deliver:
-            for name, lstm in (("int8-lstm-fp16", False), ("int8", True)):
-                snakemake(f"{results}/sherpa-ncnn/int8", lstm=lstm)
-                shutil.copytree(work / results / "sherpa-ncnn" / "int8", args.deliver / name)
-            for name in ("fp32", "fp16"):
-                snakemake(f"{results}/sherpa-ncnn/{name}")
+            snakemake(*(f"{results}/sherpa-ncnn/{name}" for name in SHIPPED))
+            for name in SHIPPED:
                 shutil.copytree(work / results / "sherpa-ncnn" / name, args.deliver / name)
 
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.planted_int8 [--manifest <table of recordings and transcripts>]
 
-Needs the export of models/digits with int8 (make export), and leaves it as it is. In every
+Needs the export of models/digits in int8-table, and its folder for sherpa-ncnn
+(snakemake --cores 2 results/digits/sherpa-ncnn/int8-table), and leaves them as they are. In every
 quantized layer, the scale of its input and those of its weights are multiplied by some factors and
 swapped with another layer's, and its weights are made NaN and zero; the joiner is made to give NaN
 and zero logits; and the model is calibrated on silence and on audio that is 60 dB too quiet. Prints
@@ -97,7 +98,11 @@ def plants(files: layout.Files) -> Iterator[Plant]:
     """
     for part, (graph_file, bin_) in files.items():
         graph = param.read(graph_file)
-        layers = dict(_scales_of(layerwise.quantized(graph, weights.read(graph, bin_))))
+        layers = dict(
+            _scales_of(
+                layerwise.holding_int8(zip(graph.layers, weights.read(graph, bin_), strict=True))
+            )
+        )
         for layer, scales in layers.items():
             where = f"{part} {layer}"
             for block, factor in itertools.product(scales, FACTORS):
@@ -275,7 +280,7 @@ def campaign(
     """Plant every fault in an export of models/digits.
 
     Args:
-        results: the export, with fp32 and int8.
+        results: the export, with fp32 and int8-table.
         digits: the model's folder.
         manifests: what is decoded with the models that pass, by a name for it.
 
@@ -284,9 +289,9 @@ def campaign(
         The first one is the sound model.
     """
     fp32 = layout.ncnn_files(results / "ncnn" / "fp32")
-    sound = layout.delivered_files(results / "sherpa-ncnn" / "int8")
+    sound = layout.delivered_files(results / "sherpa-ncnn" / "int8-table")
     # Plain ncnn does not know the layer in front of the delivered encoder.
-    sound["encoder"] = layout.ncnn_files(results / "ncnn" / "int8", "int8")["encoder"]
+    sound["encoder"] = layout.ncnn_files(results / "ncnn" / "int8-table", "int8-table")["encoder"]
     description = json.loads((results / "model.json").read_text())
     symbols = tokens.read(results / "tokens.txt", description["sizes"]["vocab_size"])
     utterances = {name: recordings.check(path) for name, path in manifests.items()}

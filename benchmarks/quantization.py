@@ -3,12 +3,13 @@
     python -m benchmarks.quantization results/digits --fsdd <Free Spoken Digit Dataset>
     python -m benchmarks.quantization --full-size
 
-The first takes a model that was exported with fp32 and int8, and decodes utterances joined from
-recordings that its training left out (models/digits/training/test_set.py). Every variant runs a
-segment at a time with its own states, as sherpa-ncnn runs it, and meets the tokens that fp32 finds.
-Printed are the signal-to-noise ratio of the encoder's output, the mean divergence of the joiner's
-posteriors, the frames with another best token (in brackets: of those in which fp32 emits one), and
-the encoder's size. The second gives the sizes of an encoder as large as icefall's for LibriSpeech.
+The first takes a model that was exported with fp32 and int8-table, and decodes utterances joined
+from recordings that its training left out (models/digits/training/test_set.py). Every variant runs
+a segment at a time with its own states, as sherpa-ncnn runs it, and meets the tokens that fp32
+finds. Printed are the signal-to-noise ratio of the encoder's output, the mean divergence of the
+joiner's posteriors, the frames with another best token (in brackets: of those in which fp32 emits
+one), and the encoder's size. The second gives the sizes of an encoder as large as icefall's for
+LibriSpeech.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.full_size import FULL_SIZE, ROOT, write_random_checkpoint
 from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
+from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
@@ -33,64 +34,70 @@ from transducer2ncnn.formats import weights as weights_file
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
-from transducer2ncnn.quantization import quantize
-from transducer2ncnn.quantization.apply import apply, layers_of
-from transducer2ncnn.speech.features import SAMPLE_RATE, fbank, silence
+from transducer2ncnn.quantization import agreement, quantize
+from transducer2ncnn.quantization.apply import apply
+from transducer2ncnn.quantization.layer_formats import Int8Table
+from transducer2ncnn.quantization.noise import Noise
+from transducer2ncnn.quantization.recipes import SHIPPED, Recipe
+from transducer2ncnn.speech.features import SAMPLE_RATE
+from transducer2ncnn.workflow.precisions import Quantized
 
 #: Utterances, which is about 23,000 frames.
 UTTERANCES = 187
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A format by type of layer; where the type has none, fp16."""
-
-    by_type: dict[str, str]
-    #: In place of that for the linear layer behind the convolutions.
-    embedding: str | None = None
-    #: Whether the first convolution uses the whole of int8.
-    spare_headroom: bool = False
-
-    def formats(self, part: str, graph: Param) -> dict[str, str]:
-        formats = {x.name: self.by_type[x.type] for x in graph.layers if x.type in self.by_type}
-        if self.embedding and part == "encoder":
-            first = next(x.name for x in graph.layers if x.type == "InnerProduct")
-            formats[first] = self.embedding
-        return formats
+def _changed(recipe: str, **changes: object) -> Recipe:
+    return Quantized.model_validate({"recipe": recipe, **changes}).to_recipe()
 
 
-TABLE = dict.fromkeys(("Convolution", "InnerProduct", "LSTM"), "int8-table")
-DYNAMIC = {"InnerProduct": "int8-dynamic", "LSTM": "int8"}
-APART = DYNAMIC | {"LSTM": "int8-apart"}
-VARIANTS = {
-    "fp16": Variant({}),
-    "int8-table": Variant(TABLE),
-    "int8-table, first convolution at 127": Variant(TABLE, spare_headroom=True),
-    "int8, one scale for the embedding": Variant(DYNAMIC),
-    "int8": Variant(DYNAMIC, embedding="int8-grouped"),
-    "int8-small": Variant(APART, embedding="int8-grouped"),
-    "int8-accurate": Variant(DYNAMIC, embedding="fp16"),
-    "int8-accurate, LSTM apart": Variant(APART, embedding="fp16"),
+#: What ships, but for the reference; and what shows why it is as it is.
+VARIANTS = {name: recipe for name, recipe in SHIPPED.items() if name != "fp32"} | {
+    "int8-table, first convolution at 127": _changed("int8-table", spare_headroom=True),
+    "int8-table, convolutions in fp16": _changed("int8-table", encoder={"Convolution": "fp16"}),
+    "int8, one scale for the embedding": _changed(
+        "int8", encoder={"InnerProduct#1": "int8-dynamic"}
+    ),
+    "int8-accurate, LSTM apart": _changed("int8-accurate", encoder={"LSTM": "int8-apart"}),
 }
 
 
-def store(fp32: Files, variant: Variant, tables: dict[str, ScaleTable], folder: Path) -> Files:
-    """Write a variant of a model."""
+def store(fp32: Files, recipe: Recipe, tables: dict[str, ScaleTable], folder: Path) -> Files:
+    """Write a variant of a model.
+
+    Args:
+        tables: of the parts that calibration found the input scales of.
+    """
     files = ncnn_files(folder)
     for part in PARTS:
         graph = param_file.read(fp32[part][0])
         blocks = weights_file.read(graph, fp32[part][1])
-        formats = variant.formats(part, graph)
-        table = tables.get(part)
-        if table and variant.spare_headroom:
-            scales = quantize.weight_scales(
-                graph, blocks, set(TABLE), set(formats) - layers_of(table), spare_headroom=True
-            )
-            table = ScaleTable(scales, table.inputs)
-        stored, made = apply(graph, blocks, formats, "fp16", table)
+        how = recipe.quantized_parts.get(part)
+        if how is None:
+            stored, made = apply(graph, blocks, {}, recipe.plain[part])
+        else:
+            formats = how.assign((layer.name, layer.type) for layer in graph.layers)
+            table = None
+            if how.has_table:
+                inputs = tables[part].inputs
+                table = _table(graph, blocks, formats, inputs, how.table.spare_headroom)
+            stored, made = apply(graph, blocks, formats, how.rest, table)
         param_file.write(files[part][0], stored)
         weights_file.write(files[part][1], made)
     return files
+
+
+def _table(
+    graph: Param,
+    blocks: weights_file.Weights,
+    formats: dict[str, str],
+    inputs: dict[str, float],
+    spare_headroom: bool,
+) -> ScaleTable:
+    """The scale table of the layers that are stored by one."""
+    others = [x.name for x in graph.layers if formats.get(x.name) != Int8Table.NAME]
+    types = set(quantize.QUANTIZED)
+    scales = quantize.weight_scales(graph, blocks, types, others, spare_headroom)
+    return ScaleTable(scales, {name: x for name, x in inputs.items() if name not in others})
 
 
 @dataclass
@@ -100,42 +107,22 @@ class Fidelity:
     frames: int = 0
     differing: int = 0
     differing_emitting: int = 0
-    signal: float = 0.0
-    noise: float = 0.0
-    divergences: list[float] = field(default_factory=list)
+    divergence: float = 0.0
+    encoder_out: Noise = field(default_factory=Noise)
 
-    def add_encoder(self, expected: np.ndarray, actual: np.ndarray) -> None:
-        self.signal += float(np.sum(expected.astype(np.float64) ** 2))
-        self.noise += float(np.sum((actual.astype(np.float64) - expected) ** 2))
-
-    def add_joiner(self, expected: np.ndarray, actual: np.ndarray) -> None:
+    def add_logits(self, expected: np.ndarray, actual: np.ndarray) -> None:
+        """Count what the joiner makes of a frame, (vocab_size,) each."""
+        expected, actual = expected.astype(np.float64), actual.astype(np.float64)
         self.frames += 1
+        self.divergence += agreement.divergence(expected, actual)
         if expected.argmax() != actual.argmax():
             self.differing += 1
             self.differing_emitting += int(expected.argmax()) not in NEVER_EMITTED
-        p, q = (_log_softmax(x.astype(np.float64)) for x in (expected, actual))
-        self.divergences.append(float(np.sum(np.exp(p) * (p - q))))
 
     def line(self) -> str:
-        snr = 10 * np.log10(self.signal / self.noise)
-        kl = 1e3 * np.mean(self.divergences)
-        return f"{snr:8.1f} {kl:10.3f} {self.differing:6} ({self.differing_emitting})"
-
-
-def _log_softmax(x: np.ndarray) -> np.ndarray:
-    shifted: np.ndarray = x - x.max()
-    shifted -= np.log(np.sum(np.exp(shifted)))
-    return shifted
-
-
-def encode(model: NcnnTransducer, features: np.ndarray) -> Iterator[np.ndarray]:
-    """The frames that come out of a recording, a segment at a time."""
-    architecture = model.architecture
-    states = architecture.initial_states()
-    for start in range(0, len(features) - architecture.segment, architecture.hop):
-        segment = features[start : start + architecture.segment]
-        frames, states = model.encode(architecture.encoder_inputs(segment, states))
-        yield from frames
+        kl = 1e3 * self.divergence / self.frames
+        differing = f"{self.differing} ({self.differing_emitting})"
+        return f"{self.encoder_out.snr_db:8.1f} {kl:10.3f} {differing:>9}"
 
 
 def compare(
@@ -143,22 +130,19 @@ def compare(
 ) -> dict[str, Fidelity]:
     """How far each variant is from the reference."""
     found = {name: Fidelity() for name in variants}
-    sizes = reference.architecture.sizes
-    context_size = sizes.context_size
-    tail = silence(reference.architecture.tail_seconds)
+    context_size = reference.architecture.sizes.context_size
+    models = [reference, *variants.values()]
     for samples in utterances:
-        features = fbank(np.concatenate([samples, tail]), sizes.feature_dim)
-        streams = [encode(model, features) for model in variants.values()]
         tokens = [BLANK] * context_size
-        models = [reference, *variants.values()]
         decoded = [model.decode(tokens) for model in models]
-        for frame, *others in zip(encode(reference, features), *streams, strict=True):
+        streams = [search.encoded(model, samples) for model in models]
+        for frame, *others in zip(*streams, strict=True):
             expected = reference.join(frame, decoded[0])
             for (name, model), other, context in zip(
                 variants.items(), others, decoded[1:], strict=True
             ):
-                found[name].add_encoder(frame, other)
-                found[name].add_joiner(expected, model.join(other, context).reshape(-1))
+                found[name].encoder_out.add(other, frame)
+                found[name].add_logits(expected, model.join(other, context))
             token = int(expected.argmax())
             if token not in NEVER_EMITTED:
                 tokens.append(token)
@@ -178,12 +162,12 @@ def measure_fidelity(results: Path, fsdd: Path, count: int, work: Path) -> None:
     architecture = described(json.loads((results / "model.json").read_text()))
     fp32 = ncnn_files(results / "ncnn/fp32")
     tables = {
-        part: scale_table.read(results / f"ncnn/int8/{part}-scale-table.txt")
+        part: scale_table.read(results / f"ncnn/int8-table/{part}-scale-table.txt")
         for part in ("encoder", "joiner")
     }
     utterances = connected_digits(fsdd, count)
     files = {
-        name: store(fp32, v, tables, work / str(i)) for i, (name, v) in enumerate(VARIANTS.items())
+        name: store(fp32, x, tables, work / str(i)) for i, (name, x) in enumerate(VARIANTS.items())
     }
     variants = {name: NcnnTransducer(x, architecture) for name, x in files.items()}
     found = compare(NcnnTransducer(fp32, architecture), variants, utterances)
@@ -206,11 +190,11 @@ def measure_sizes(work: Path) -> None:
     fp32 = ncnn_files(work / "fp32")
     for part in PARTS:
         torchscript.trace(network, part, work / f"{part}.pt")
-        convert.convert(work / f"{part}.pt", *fp32[part], fp16=False)
-    for name, variant in VARIANTS.items():
-        if TABLE.items() <= variant.by_type.items():
+        convert.convert(work / f"{part}.pt", *fp32[part])
+    for name, recipe in VARIANTS.items():
+        if recipe.calibrated:
             continue  # no table without speech; benchmarks.int8 has one
-        files = store(fp32, variant, {}, work / "stored")
+        files = store(fp32, recipe, {}, work / "stored")
         size = {part: files[part][1].stat().st_size / 1e6 for part in PARTS}
         print(f"{name:<40} encoder {size['encoder']:.2f} MB, joiner {size['joiner']:.2f} MB")
 

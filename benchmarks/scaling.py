@@ -36,7 +36,7 @@ UTTERANCE = 6.0
 PRECISIONS = {
     "fp32": {"tolerance": 1e-4},
     "fp16": {"tolerance": 2e-2},
-    "int8": {"shards": 2},
+    "int8-table": {"shards": 2},
 }
 
 

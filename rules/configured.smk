@@ -19,7 +19,6 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow.environment import set_up_scripts
-from transducer2ncnn.workflow.precisions import PLAIN, Fp32
 
 set_up_scripts(ROOT)
 
@@ -41,8 +40,8 @@ try:
 except UserError as e:
     raise WorkflowError(str(e)) from None
 
-#: The precisions by name. What is quantized is compared with fp32, whether or not that is wanted.
-PRECISIONS = {"fp32": Fp32()} | CONFIG.precisions
+#: The precisions by name, whether they are wanted or can be asked for.
+PRECISIONS = CONFIG.known_precisions()
 #: How each is stored.
 RECIPES = {name: precision.to_recipe() for name, precision in PRECISIONS.items()}
 #: Those that are compared with fp32, and not with PyTorch.

@@ -119,7 +119,7 @@ def calibration_wavs(wildcards):
     if not found:
         raise UserError(
             f"models.{wildcards.model}.calibration_wavs: missing. Expected recordings that "
-            "precisions such as int8 are calibrated on."
+            "precisions such as int8-table are calibrated on."
         )
     return found
 

@@ -127,6 +127,7 @@ rule quantize:
         table=lambda wildcards: (
             scale_table("{part}").format(**wildcards) if recipe(wildcards).has_table else []
         ),
+        description="results/{model}/model.json",
     output:
         stored("{part}", "{precision}"),
     log:
@@ -153,6 +154,7 @@ rule quantize:
         " --part {wildcards.part}"
         " --network {input.network:q}"
         " {params.table}"
+        " --description {input.description:q}"
         " --recipe {params.recipe:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -198,9 +200,8 @@ rule verify_int8:
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
         recipes=lambda wildcards: " ".join(
-            f"--recipe {part} {shlex.quote(how.for_table().to_json())}"
+            f"--recipe {part} {shlex.quote(how.to_json())}"
             for part, how in RECIPES[wildcards.precision].quantized_parts.items()
-            if how.calibrated
         ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:

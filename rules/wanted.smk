@@ -49,7 +49,7 @@ def folders():
     """Folders that can be asked for, with the files that they stand for."""
     for name in CONFIG.models:
         yield f"results/{name}", artifacts_of(name)
-        for precision in CONFIG.precisions_of(name):
+        for precision in PRECISIONS:
             folder = f"results/{name}/sherpa-ncnn/{precision}"
             yield folder, expand(delivered(precision), model=name)
 

@@ -20,6 +20,9 @@ from transducer2ncnn.families.contract import Settings
 from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
 from transducer2ncnn.families.lstm.graph import build
 from transducer2ncnn.families.modules import Transducer
+from transducer2ncnn.formats import param, weights
+from transducer2ncnn.quantization import apply
+from transducer2ncnn.quantization.recipes import Recipe
 from transducer2ncnn.verification import reference
 from transducer2ncnn.workflow.config import Verification
 
@@ -124,6 +127,19 @@ def export(network: Transducer, folder: Path) -> None:
         fp32, fp16 = (layout.ncnn_files(folder / name)[part] for name in ("fp32", "fp16"))
         convert.convert(traced, *fp32)
         halve.halve(fp32, *fp16)
+
+
+def stored(fp32: layout.Files, recipe: Recipe, folder: Path) -> layout.Files:
+    """A model by a recipe that needs no calibration; what is quantized goes to ``folder``."""
+    files = fp32 | {part: layout.ncnn_files(folder)[part] for part in recipe.quantized_parts}
+    for part, how in recipe.quantized_parts.items():
+        graph = param.read(fp32[part][0])
+        blocks = weights.read(graph, fp32[part][1])
+        formats = how.assign((layer.name, layer.type) for layer in graph.layers)
+        quantized, made = apply.apply(graph, blocks, formats, how.rest)
+        param.write(files[part][0], quantized)
+        weights.write(files[part][1], made)
+    return files
 
 
 def check_computes(network: Transducer, expected: Mapping[str, np.ndarray]) -> None:

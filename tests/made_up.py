@@ -265,6 +265,7 @@ def quantization(lstms: int = 2) -> dict[str, Any]:
             "type": kind,
             "pytorch_type": {"LSTM": "LSTM", "Convolution": "Conv2d"}.get(kind, "Linear"),
             "pytorch_name": module,
+            "stored_as": kind,
             "weight_scales": {"0": scales, "1": scales} if kind == "LSTM" else {"0": scales},
             "input": None if kind == "LSTM" else quantized_input,
             "alone": {"snr_db": snr, "relative_error": 10 ** (-snr / 20)},

@@ -387,7 +387,7 @@ def readers() -> list[Reader]:
         ),
         Reader(
             "measured recordings",
-            [{"file": b"1.5\tabc\ta.wav\n2.25\tdef\tb c.wav\n"}],
+            [{"file": b"1.5\t-20.5\tabc\ta.wav\n2.25\t-inf\tdef\tb c.wav\n"}],
             lambda f: sharing.read_recordings(f / "file"),
         ),
         Reader("histograms", [histograms()], read_histograms),

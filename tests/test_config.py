@@ -80,10 +80,6 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             "models.m.sizes.encoder_dim: .*integer; found 'big'",
         ),
         (minimal(precisions=["int4"]), "models.m.precisions: 'int4' is not configured. Expected"),
-        (
-            minimal(precisions=["fp16"]) | {"precisions": {"fp32": {"tolerance": 1e-4}}},
-            "models.m.precisions: 'fp16' is not configured",
-        ),
         (minimal() | {"precisions": {"fp32": {"tolerence": 1}}}, "fp32.tolerence: .*`tolerance`"),
         (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: .*greater than 0"),
         (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: .*greater than or equal to 9"),
@@ -139,6 +135,10 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (
             minimal() | {"precisions": {"int8": {"shards": 3}}, "calibration": {"shards": 2}},
             "precisions.int8.shards is 3, calibration.shards is 2",
+        ),
+        (
+            minimal() | {"precisions": {"int8": {"thresholds": "percentile"}}},
+            "precisions.int8.thresholds: int8 has no scale table. Expected .* recipe int8-table",
         ),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
@@ -205,14 +205,34 @@ def test_what_is_calibrated_is_exported_where_there_is_something_to_calibrate_on
         "fp16",
         "int8",
     ]
-    with pytest.raises(UserError, match=r"calibration_wavs: missing. Expected .* for int8"):
+    both = {"precisions": {"int8": {}, "int8-table": {}}}
+    assert config.parse(minimal(test_wavs="wavs") | both).precisions_of("m") == ["int8"]
+    assert config.parse(minimal(calibration_wavs="wavs") | both).precisions_of("m") == list(
+        both["precisions"]
+    )
+    with pytest.raises(UserError, match=r"calibration_wavs: missing. Expected .* for int8-table"):
+        config.parse(minimal(precisions=["int8-table"]))
+    with pytest.raises(
+        UserError, match=r"test_wavs: missing. Expected .* that int8 can be compared"
+    ):
         config.parse(minimal(precisions=["int8"]))
+
+
+def test_recipes_that_ship_can_be_named_without_being_configured() -> None:
+    named = minimal(test_wavs="wavs", precisions=["int8-small", "fp16"])
+    assert config.parse(named).precisions_of("m") == ["int8-small", "fp16"]
+    # What is configured counts.
+    stated = {"precisions": {"int8-small": {"min_agreement": 0.5}}}
+    assert config.parse(named | stated).known_precisions()["int8-small"].min_agreement == 0.5
+    assert set(config.parse(named | stated).known_precisions()) == set(SHIPPED)
+    with pytest.raises(UserError, match="'int8-big' is not configured. Expected one of fp32, fp16"):
+        config.parse(minimal(precisions=["int8-big"]))
 
 
 def test_what_needs_no_calibration_takes_recordings_to_be_compared_on() -> None:
     """The decoder's embedding, and linear layers with inputs as they come, are not calibrated."""
-    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16", "ConvolutionDepthWise": "fp16"}
-    mine = {"recipe": "int8", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
+    joiner = {"InnerProduct": "int8-dynamic", "Convolution": "fp16"}
+    mine = {"recipe": "int8-table", "encoder": "fp16", "decoder": "int8", "joiner": joiner}
     stated = {"precisions": {"mine": mine, "fp16": {}}}
     assert not config.parse(minimal() | stated).precisions["mine"].to_recipe().calibrated
     assert config.parse(minimal() | stated).precisions_of("m") == ["fp16"]
@@ -250,29 +270,35 @@ def test_an_old_configuration_of_int8_means_what_it_did() -> None:
     recipe = parsed.precisions["int8"].to_recipe()
     assert parsed.calibration_shards() == 3
     assert recipe.plain == {"joiner": "fp32"}
+    encoder = {"InnerProduct": "int8-dynamic", "InnerProduct#1": "int8-grouped"}
+    assert recipe.quantized_parts == {
+        "encoder": Part(encoder, keep=("linear_8",), rest="fp32"),
+        "decoder": Part({"Embed": "int8"}, rest="fp32"),
+    }
+    assert not recipe.calibrated
+    # And by the way that int8 was made before.
+    old["recipe"] = "int8-table"
+    recipe = config.parse(minimal() | {"precisions": {"int8": old}}).precisions["int8"].to_recipe()
     table = "int8-table"
     encoder = dict.fromkeys(("Convolution", "InnerProduct"), table)
     assert recipe.quantized_parts == {
         "encoder": Part(encoder, keep=("linear_8",), rest="fp32"),
         "decoder": Part({"Embed": table}, rest="fp32"),
     }
-    assert not recipe.quantized["decoder"].calibrated
+    assert recipe.calibrated and not recipe.quantized["decoder"].calibrated
 
 
 def test_a_precision_of_ones_own_overrides_its_recipe() -> None:
     mine = {
-        "recipe": "int8",
+        "recipe": "int8-table",
         "encoder": {"InnerProduct": "int8-dynamic", "conv_*": "fp16"},
         "thresholds": "percentile",
         "percentile": 99.99,
     }
     recipe = config.parse(minimal() | {"precisions": {"mine": mine}}).precisions["mine"].to_recipe()
-    encoder, shipped = recipe.quantized["encoder"], SHIPPED["int8"].quantized["encoder"]
-    assert encoder.layers == {
-        **shipped.layers,
-        "InnerProduct": "int8-dynamic",
-        "conv_*": "fp16",
-    }
+    encoder, shipped = recipe.quantized["encoder"], SHIPPED["int8-table"].quantized["encoder"]
+    assert encoder.layers == shipped.layers
+    assert encoder.changes == {"InnerProduct": "int8-dynamic", "conv_*": "fp16"}
     assert encoder.table == Table("percentile", 99.99)
     assert recipe.plain == {"decoder": "fp16"}
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, check_computes, export, random_lstm, random_toy
+from conftest import GOLDEN, check_computes, export, random_lstm, random_toy, stored
 from torch import nn
 
 from transducer2ncnn.base import layout
@@ -27,9 +27,10 @@ from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.export import assembly
 from transducer2ncnn.families import model, registry
 from transducer2ncnn.families.modules import Transducer
-from transducer2ncnn.formats import tokens
+from transducer2ncnn.formats import param, tokens
 from transducer2ncnn.formats.sherpa import BLANK
-from transducer2ncnn.quantization import observing
+from transducer2ncnn.quantization import agreement, observing
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.quantization.statistics import Histogram, Observed
 from transducer2ncnn.speech.features import fbank
 from transducer2ncnn.verification import parity, proof, reference
@@ -255,6 +256,28 @@ def test_sherpa_ncnn_finds_the_tokens_that_plain_ncnn_finds(made: Made) -> None:
     )
     assert by_sherpa == by_ncnn == by_torch
     assert all(len(set(text.split())) > 1 for text in by_sherpa)
+
+
+def test_int8_needs_no_calibration(made: Made, tmp_path: Path) -> None:
+    """The default recipe, as sherpa-ncnn runs it."""
+    fp32 = layout.ncnn_files(made.folder / "fp32")
+    files = stored(fp32, SHIPPED["int8"], tmp_path)
+    types = {layer.type for layer in param.read(files["encoder"][0]).layers}
+    assert "Gemm" in types and "InnerProduct" not in types
+    recordings = {"noise": noise(3.0)}
+    found = agreement.compare(fp32, files, description(made), recordings)
+    assert 25 < found["encoder_snr_db"] < 80
+    assert found["parts"]["joiner"]["mean_difference"] > 0
+    assert found["all"]["same_best_token"] > 0.9
+
+    architecture = made.network.architecture
+    symbols = ["<blk>", *(f"▁{i}" for i in range(1, architecture.sizes.vocab_size))]
+    (tmp_path / "tokens.txt").write_text("".join(f"{s} {i}\n" for i, s in enumerate(symbols)))
+    assembly.assemble(files, description(made), tmp_path / "tokens.txt", tmp_path / "sherpa-ncnn")
+    tail = architecture.tail_seconds
+    (by_sherpa,) = transcription.sherpa_texts(tmp_path / "sherpa-ncnn", recordings, 1, tail)
+    transducer = NcnnTransducer(files, architecture)
+    assert by_sherpa == tokens.to_text(search.decode(transducer, recordings["noise"]), symbols)
 
 
 # What is observed of it

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT
+from conftest import ROOT, stored
 
 from benchmarks import planted_int8
 from transducer2ncnn.base import files, layout
@@ -59,7 +59,7 @@ def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Int8:
     for part in ("encoder", "joiner"):
         graph = param.read(fp32[part][0])
         blocks = weights.read(graph, fp32[part][1])
-        how = SHIPPED["int8"].quantized[part]
+        how = SHIPPED["int8-table"].quantized[part]
         table = scale_table.ScaleTable(quantize.weight_scales(graph, blocks, set(how.layers)))
         found = calibrated.inputs(graph, how, observed[part], fp32[part][0])
         table.inputs = {name: x.scale for name, x in found.items()}
@@ -251,6 +251,32 @@ def test_one_wrong_weight_is_named(digits: Path, int8: Int8, tmp_path: Path) -> 
     found = gate.Examined(examined().figures, {}, [("encoder", "linear_9", "bias")])
     with pytest.raises(UserError, match="weights are not fp32's, .*: encoder linear_9 bias"):
         gate.check(found, LIMITS, "int8")
+
+
+def test_a_wrong_weight_of_a_layer_that_was_rewritten(digits: Path, tmp_path: Path) -> None:
+    fp32 = layout.ncnn_files(digits / "fp32")
+    recipe = SHIPPED["int8-small"]
+    (tmp_path / "sound").mkdir()
+    sound = stored(fp32, recipe, tmp_path / "sound")
+    formats = {
+        part: how.assign((layer.name, layer.type) for layer in param.read(fp32[part][0]).layers)
+        for part, how in recipe.quantized_parts.items()
+    }
+    assert list(rounding.wrong_arrays(fp32, sound, formats)) == []
+    # A share of the embedding's inputs, and the projection of an LSTM.
+    for layer in ("linear_8_3", "lstm_13_hr"):
+
+        def change(blocks: list[Block]) -> list[Block]:
+            weight, *others = blocks
+            values = weight.values.copy()
+            values[7] += 2 if values[7] < 100 else -2
+            return [Block(weight.name, values, weight.tag), *others]
+
+        plant = planted_int8.Plant(layer, "a", {("encoder", layer): change})
+        broken = planted_int8.planted(sound, plant, tmp_path)
+        assert list(rounding.wrong_arrays(fp32, broken, formats)) == [("encoder", layer, "a")]
+    # Nothing that fp32 has nothing like passes.
+    assert {layer for _, layer, _ in rounding.wrong_arrays(fp32, sound)} >= {"linear_8_3"}
 
 
 def test_arrays_in_their_own_precisions() -> None:

@@ -130,6 +130,39 @@ def test_the_int8_network_carries_its_own_states(tmp_path: Path) -> None:
     assert abs(found["alone"]["snr_db"] - found["accumulated"]["snr_db"]) > 0.15
 
 
+def dynamic_linear(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """x wᵀ for a frame, with both rounded to int8, x by a scale of its own."""
+    return int8_linear(x, w, 127 / float(np.abs(x).max()))
+
+
+def test_a_layer_that_was_rewritten_is_one_layer(pairs: tuple, tmp_path: Path) -> None:
+    """One in groups and one as it is; both get vectors in fp32, and rows where they are Gemms."""
+    fp32, _, (w1, b1, w2) = pairs
+    graph = param.read(fp32[0])
+    formats = {"first": "int8-grouped", "second": "int8-dynamic"}
+    stored, blocks = apply.apply(graph, weights.read(graph, fp32[1]), formats, "fp32")
+    int8 = (tmp_path / "gemm.param", tmp_path / "gemm.bin")
+    param.write(int8[0], stored)
+    weights.write(int8[1], blocks)
+    read = weights.read(param.read(int8[0]), int8[1])
+    found = layerwise.quantized(graph, param.read(int8[0]), read)
+    assert [(x.layer.name, x.stored_as) for x in found] == [("first", "6 Gemm"), ("second", "Gemm")]
+
+    frames = np.random.default_rng(1).standard_normal((30, 10)).astype(np.float32)
+    errors = layerwise.part_errors(fp32, int8, [[{"in0": x} for x in frames]])
+    cuts = [2, 4, 6, 8, 9]
+    shares = np.split(w1, cuts, axis=1)
+    first = frames @ w1.T + b1
+    first8 = np.stack(
+        [sum(map(dynamic_linear, np.split(x, cuts), shares), start=b1) for x in frames]
+    )
+    assert errors["first"]["alone"] == pytest.approx(by_hand(first8, first), rel=1e-3)
+    second = first @ w2.T
+    for kind, given in (("alone", first), ("accumulated", first8)):
+        second8 = np.stack([dynamic_linear(x, w2) for x in given])
+        assert errors["second"][kind] == pytest.approx(by_hand(second8, second), rel=1e-3)
+
+
 def test_no_difference_has_no_ratio(pairs: tuple) -> None:
     _, int8, _ = pairs
     x = np.ones((3, 10), np.float32)
@@ -143,7 +176,8 @@ def test_input_figures_by_hand() -> None:
     histogram.add(values.astype(np.float32))
     layer = parse_layer("InnerProduct linear_1 1 1 in0 out0 0=6 1=1 2=60 8=2")
     table = ScaleTable({"linear_1_param_0": np.array([1, 9, 5], np.float32)}, {"linear_1": 127 / 3})
-    found = layerwise.figures("encoder", layer, ("Linear", "x"), table, histogram)
+    itself = layerwise.Quantized(layer, [(layer, [])])
+    found = layerwise.figures("encoder", itself, ("Linear", "x"), table, histogram)
     assert found["weight_scales"] == {"0": {"scales": 3, "smallest": 1.0, "largest": 9.0}}
     assert found["input"]["absmax"] == 8
     assert found["input"]["threshold"] == pytest.approx(3)
@@ -161,12 +195,15 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     reference.save(tmp_path / "r.npz", reference.make(network, [9], segments=3))
     graph = param.read(INT8 / "encoder.int8-lstm.param")
     names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
-    layers = layerwise.quantized(graph, weights.read(graph, INT8 / "encoder.int8-lstm.bin"))
+    plain = param.read(INT8 / "encoder.ncnn.param")
+    found = layerwise.quantized(plain, graph, weights.read(graph, INT8 / "encoder.int8-lstm.bin"))
+    assert all(x.stored_as == x.layer.type and not x.rewritten for x in found)
+    layers = [x.layer for x in found]
     table = scale_table.read(INT8 / "encoder-scale-table-lstm.txt")
-    assert {f"{layer.name}_param_0" for layer, _ in layers} <= table.weights.keys()
+    assert {f"{layer.name}_param_0" for layer in layers} <= table.weights.keys()
     kinds = {"Convolution": "Conv2d", "InnerProduct": "Linear", "LSTM": "LSTM"}
     modules = dict(network.encoder.named_modules())
-    for layer, _ in layers:
+    for layer in layers:
         kind, name = names[layer.name]
         assert kind == kinds[layer.type] == type(modules[name]).__name__
 
@@ -182,8 +219,8 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     found = layerwise.errors(files, int8, description, [noise[:100], noise])
     assert found["recordings"] == 2 and found["seconds"] == pytest.approx(1.00625)
-    assert list(found["layers"]["encoder"]) == [layer.name for layer, _ in layers]
-    first = layers[0][0].name  # nothing comes before it
+    assert list(found["layers"]["encoder"]) == [layer.name for layer in layers]
+    first = layers[0].name  # nothing comes before it
     assert found["layers"]["encoder"][first]["alone"] == pytest.approx(
         found["layers"]["encoder"][first]["accumulated"]
     )

@@ -30,8 +30,8 @@ from transducer2ncnn.speech import audio
 #: What is made of a model: one in all its precisions, and another with a longer context.
 TARGETS = (
     "results/toy",
-    "results/toy/ncnn/int8/encoder-scale-table.txt",
-    "results/toy/ncnn/int8/joiner-scale-table.txt",
+    "results/toy/ncnn/int8-table/encoder-scale-table.txt",
+    "results/toy/ncnn/int8-table/joiner-scale-table.txt",
     "results/toy-longer/verification/fp32.json",
     "results/toy-longer/transcripts/fp32.tsv",
 )
@@ -77,7 +77,7 @@ class NewFamily(Workflow):
             "precisions": {
                 "fp32": {"tolerance": 1e-4},
                 "fp16": {"tolerance": 2e-2},
-                "int8": {"shards": 1},
+                "int8-table": {"shards": 1},
             },
             "verification": {"lengths": [9, 30], "segments": 30},
             "evaluation": {"shards": 1, "rounds": 1},
@@ -159,7 +159,9 @@ def test_sherpa_ncnn_plain_ncnn_and_pytorch_recognise_the_same(finished: NewFami
 def test_its_layers_have_scales(finished: NewFamily) -> None:
     """Observed chunk by chunk: all convolutions and linear layers, in ncnn's order and names."""
     for part, count in (("encoder", 3 + 1 + 2 * 7), ("joiner", 3)):
-        table = scale_table.read(finished.work / f"results/toy/ncnn/int8/{part}-scale-table.txt")
+        table = scale_table.read(
+            finished.work / f"results/toy/ncnn/int8-table/{part}-scale-table.txt"
+        )
         graph = param.read(layout.ncnn_files(finished.work / "results/toy/ncnn/fp32")[part][0])
         layers = [x.name for x in graph.layers if x.type in ("Convolution", "InnerProduct")]
         assert list(table.inputs) == layers

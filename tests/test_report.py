@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from transducer2ncnn.report import page, rule_graph
+from transducer2ncnn.report import filters, page, rule_graph
 from transducer2ncnn.report.rule_graph import RuleGraph
 
 TEST_WAVS = ROOT / "models" / "digits" / "test_wavs"
@@ -278,21 +278,21 @@ def test_words_compared(reference: str, heard: str, runs: list) -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert page.size(4495872) == "4.29\u00a0MiB"
-    assert page.size(213) == "213\u00a0bytes"
-    assert page.points(-0.00423) == "−0.42"
-    assert page.points(-0.00001) == "0.00"
-    assert str(page.power(1.7553e-6)) == "1.8·10<sup>−6</sup>"
-    assert page.number(1234.56) == "1,235"
-    assert page.number(0.99972) == "0.9997"
-    assert page.number(0) == "0.000"
-    assert page.settings({"a": {"b": [1, 2], "c": {}}, "d": list(range(9))}) == [
+    assert filters.size(4495872) == "4.29\u00a0MiB"
+    assert filters.size(213) == "213\u00a0bytes"
+    assert filters.points(-0.00423) == "−0.42"
+    assert filters.points(-0.00001) == "0.00"
+    assert str(filters.power(1.7553e-6)) == "1.8·10<sup>−6</sup>"
+    assert filters.number(1234.56) == "1,235"
+    assert filters.number(0.99972) == "0.9997"
+    assert filters.number(0) == "0.000"
+    assert filters.settings({"a": {"b": [1, 2], "c": {}}, "d": list(range(9))}) == [
         ("a.b", "1, 2"),
         ("a.c", "none"),
         ("d", "0, 1, 2, 3, 4, 5 and 3 more"),
     ]
-    assert page.listed(["fp32"]) == "fp32"
-    assert page.listed(["fp32", "fp16", "int8"]) == "fp32, fp16 and int8"
+    assert filters.listed(["fp32"]) == "fp32"
+    assert filters.listed(["fp32", "fp16", "int8"]) == "fp32, fp16 and int8"
 
 
 def test_what_is_not_there_is_left_out_with_a_word_on_how_to_get_it(bare: Path) -> None:
@@ -301,7 +301,7 @@ def test_what_is_not_there_is_left_out_with_a_word_on_how_to_get_it(bare: Path) 
     assert "models.digits.evaluation" in text["speed"]
     assert "models.digits.evaluation" in text["differences"]
     assert "results/digits/manifest.json" in text["source"]
-    assert "models.digits.calibration_wavs" in text["quantization"]
+    assert "models.digits.test_wavs" in text["quantization"]
     assert "not evaluated" in text["glance"]
     assert read(bare).rows["parity"]
 

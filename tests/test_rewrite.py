@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, Export
+from conftest import GOLDEN, Export, stored
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
+from transducer2ncnn.base.layout import ncnn_files
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.evaluation import transcription
@@ -23,21 +24,18 @@ from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block, Weights
 from transducer2ncnn.quantization import quantize
 from transducer2ncnn.quantization.apply import apply, check_frames, rewritten
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.speech import audio
 
 INT8 = GOLDEN / "int8"
 
-#: Formats by layer type, and that of the first linear layer.
-SMALL = ({"InnerProduct": "int8-dynamic", "LSTM": "int8-apart"}, "int8-grouped")
-DEFAULT = ({"InnerProduct": "int8-dynamic", "LSTM": "int8"}, "int8-grouped")
-ACCURATE = ({"InnerProduct": "int8-dynamic", "LSTM": "int8"}, "fp16")
+#: Recipes that need no calibration.
+DYNAMIC = ("int8", "int8-accurate", "int8-small")
 
 
-def formats_of(graph: Param, by_type: Mapping[str, str], first: str | None) -> dict[str, str]:
-    formats = {x.name: by_type[x.type] for x in graph.layers if x.type in by_type}
-    if first:
-        formats[next(x.name for x in graph.layers if x.type == "InnerProduct")] = first
-    return formats
+def formats_of(graph: Param, recipe: str, part: str = "encoder") -> dict[str, str]:
+    how = SHIPPED[recipe].quantized[part]
+    return how.assign((layer.name, layer.type) for layer in graph.layers)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -99,7 +97,7 @@ def test_the_rewritten_encoder_is_the_plain_one(exported: Export, tmp_path: Path
     files = exported.files("fp32")["encoder"]
     graph = param.read(files[0])
     blocks = weights.read(graph, files[1])
-    new, own = rewritten(graph, blocks, formats_of(graph, *SMALL))
+    new, own = rewritten(graph, blocks, formats_of(graph, "int8-small"))
     assert not {"InnerProduct", "LSTM"} & {layer.type for layer in new.layers}
     before, after = ({blob for x in g.layers for blob in x.outputs} for g in (graph, new))
     assert before < after  # whoever looks at a layer's output finds it
@@ -167,8 +165,8 @@ def test_a_linear_layer_by_hand(kind: str, bias: bool, format_: str, tmp_path: P
     np.testing.assert_allclose(plain, x @ weight.T + added, rtol=0, atol=1e-5)
 
     int8 = network(tmp_path / "int8", *apply(graph, own, {"l": format_}, "fp16"))
-    # 10 inputs in 8 groups: two of two, then single ones.
-    cuts = [2, 4, 5, 6, 7, 8, 9] if format_ == "int8-grouped" else []
+    # 10 inputs in 6 groups: four of two, then single ones.
+    cuts = [2, 4, 6, 8, 9] if format_ == "int8-grouped" else []
     shares = list(zip(np.split(weight, cuts, axis=1), np.split(x, cuts, axis=1), strict=True))
     expected = sum(gemm_by_hand(w, part) for w, part in shares) + added
     (actual,) = int8.run({"in0": x}, ["out0"])
@@ -198,7 +196,7 @@ def test_only_what_may_be_a_vector_is_made_a_row(tmp_path: Path) -> None:
     for part, expected in (("encoder", []), ("joiner", ["linear_1_rows", "linear_2_rows"])):
         graph = param.read(INT8 / f"{part}.ncnn.param")
         blocks = weights.read(graph, INT8 / f"{part}.ncnn.bin")
-        new, _ = rewritten(graph, blocks, formats_of(graph, *SMALL))
+        new, _ = rewritten(graph, blocks, formats_of(graph, "int8-small", part))
         added = {x.name for x in new.layers if x.type == "Reshape"} - {x.name for x in graph.layers}
         assert sorted(added) == expected
     # Out of the middle of a graph too.
@@ -249,26 +247,15 @@ def test_a_step_of_an_lstm_by_hand(projection: bool, tmp_path: Path) -> None:
     np.testing.assert_allclose(found_cell, sigmoid(i) * np.tanh(g), rtol=0, atol=1e-5)
 
 
-def store_golden(folder: Path, by_type: Mapping[str, str], first: str | None) -> Files:
-    """The golden model whose calibration is known, in a mixture of formats."""
-    files = ncnn_files(folder)
-    folder.mkdir()
-    for part in PARTS:
-        graph = param.read(INT8 / f"{part}.ncnn.param")
-        blocks = weights.read(graph, INT8 / f"{part}.ncnn.bin")
-        if part != "decoder":  # stored in fp16 there
-            formats = formats_of(graph, by_type, first if part == "encoder" else None)
-            graph, blocks = apply(graph, blocks, formats, "fp16")
-        param.write(files[part][0], graph)
-        weights.write(files[part][1], blocks)
-    return files
-
-
-@pytest.mark.parametrize("mixture", [DEFAULT, ACCURATE, SMALL], ids=["int8", "accurate", "small"])
-def test_sherpa_ncnn_hears_what_plain_ncnn_hears(
-    mixture: tuple[Mapping[str, str], str], tmp_path: Path
-) -> None:
-    files = store_golden(tmp_path / "ncnn", *mixture)
+@pytest.mark.parametrize("recipe", DYNAMIC)
+def test_sherpa_ncnn_hears_what_plain_ncnn_hears(recipe: str, tmp_path: Path) -> None:
+    plain = ncnn_files(tmp_path / "plain")
+    for folder in ("plain", "ncnn"):
+        (tmp_path / folder).mkdir()
+    for part, pair in plain.items():
+        for file in pair:  # as a folder for sherpa-ncnn has them
+            shutil.copy(INT8 / f"{part}.ncnn{file.suffix}", file)
+    files = stored(plain, SHIPPED[recipe], tmp_path / "ncnn")
     description = model.describe(INT8 / "pretrained.pt", "lstm")
     delivery.deliver(files, description, INT8 / "tokens.txt", tmp_path / "sherpa")
     wavs = sorted((INT8 / "wavs").glob("*.wav"))
@@ -291,15 +278,15 @@ def test_sizes_of_the_formats(tmp_path: Path) -> None:
     graph = param.read(INT8 / "encoder.ncnn.param")
     blocks = weights.read(graph, INT8 / "encoder.ncnn.bin")
     sizes = {}
-    for name, mixture in {"int8": DEFAULT, "accurate": ACCURATE, "small": SMALL}.items():
+    for name in DYNAMIC:
         path = tmp_path / name
-        weights.write(path, apply(graph, blocks, formats_of(graph, *mixture), "fp16")[1])
+        weights.write(path, apply(graph, blocks, formats_of(graph, name), "fp16")[1])
         sizes[name] = path.stat().st_size
     # int8-accurate holds one linear layer in two bytes a value; int8-small its projections in one.
     linear = next(x.integer(2) for x in graph.layers if x.type == "InnerProduct")
-    assert 0.95 * linear < sizes["accurate"] - sizes["int8"] < linear
+    assert 0.95 * linear < sizes["int8-accurate"] - sizes["int8"] < linear
     projections = sum(x.integer(0) * x.integer(3) for x in graph.layers if x.type == "LSTM")
-    assert 0.7 * projections < sizes["int8"] - sizes["small"] < projections
+    assert 0.7 * projections < sizes["int8"] - sizes["int8-small"] < projections
 
 
 def test_the_first_convolution_may_use_the_whole_of_int8() -> None:

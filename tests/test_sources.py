@@ -250,7 +250,7 @@ def test_what_sherpa_ncnn_cannot_run_is_verified_and_refused_there(
     done = finished.snakemake(config, "--cores", "2", f"results/{size}")
     assert done.returncode != 0
     output = done.stdout + done.stderr
-    assert f"not made. The model's {message}, and sherpa-ncnn supports" in output
+    assert f"not delivered. The model's {message}, and sherpa-ncnn supports" in output
     verification = json.loads((results(finished, size) / "verification/fp32.json").read_text())
     assert verification["parts"].keys() == {"encoder", "decoder", "joiner"}
     assert all(part["max_error"] < 1e-4 for part in verification["parts"].values())

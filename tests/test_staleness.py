@@ -112,8 +112,9 @@ def test_a_familys_own_files_make_its_models_stale(copy: Path) -> None:
         }
         architecture = changed(copy, f"{FAMILIES}/{family}/__init__.py", family)
         assert architecture >= network | {"verify", "deliver", "transcribe", "verify_int8"}
-        # These know nothing of the model but its files.
-        assert not architecture & {"convert", "quantize", "make_scale_table", "score"}
+        # These know nothing of the model but its files. (What quantizes asks how many frames come
+        # out of a segment, for an LSTM can be taken apart for one only.)
+        assert not architecture & {"convert", "make_scale_table", "score"}
 
 
 def test_a_script_that_loads_a_family_is_given_one() -> None:

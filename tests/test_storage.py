@@ -18,10 +18,10 @@ from workflow import Config, Workflow
 STORAGE = ("--profile", "profiles/s3", "--default-storage-prefix", "s3://exports/mine")
 INPUTS = ("projection/pretrained.pt", "projection/tokens.txt", "wavs/a.wav", "wavs/b.wav")
 #: Of what a model gets, what comes of all steps.
-DELIVERED = "results/model/sherpa-ncnn/int8"
+DELIVERED = "results/model/sherpa-ncnn/int8-table"
 
 PARTS = ("encoder", "decoder", "joiner")
-TABLES = [f"results/model/ncnn/int8/{part}-scale-table.txt" for part in ("encoder", "joiner")]
+TABLES = [f"results/model/ncnn/int8-table/{part}-scale-table.txt" for part in ("encoder", "joiner")]
 CONVERTED = [
     f"results/model/ncnn/{precision}/{part}_jit_trace-pnnx.ncnn.bin"
     for precision in ("fp32", "fp16")

@@ -24,13 +24,8 @@ class Named(Workflow):
         config = super().config()
         config["precisions"]["my-int8"] = {
             "recipe": "int8",
-            "encoder": {
-                "Convolution": "fp16",
-                "ConvolutionDepthWise": "fp16",
-                "InnerProduct": "int8-dynamic",
-                "LSTM": "int8",
-            },
-            "decoder": "int8",
+            "encoder": {"InnerProduct#1": "int8-dynamic"},
+            "decoder": {"Embed": "int8-table"},
             "joiner": "fp16",
             **LENIENT,
         }
@@ -89,14 +84,16 @@ def test_it_makes_every_artifact(finished: Workflow) -> None:
             assert [row["wav"] for row in rows] == ["wavs/a.wav", "wavs/b.wav"]
             assert {row["agree"] for row in rows} == {"yes"}
     for part in ("encoder", "joiner"):
-        assert f"projection/ncnn/int8/{part}-scale-table.txt" in made
+        assert f"projection/ncnn/int8-table/{part}-scale-table.txt" in made
         for kind in ("param", "bin"):
             for folder in ("ncnn", "sherpa-ncnn"):
-                assert f"projection/{folder}/int8/{part}_jit_trace-pnnx.ncnn.int8.{kind}" in made
-    assert "projection/sherpa-ncnn/int8/decoder_jit_trace-pnnx.ncnn.bin" in made
-    assert "projection/verification/int8.json" in made
-    assert "projection/transcripts/int8.tsv" in made
-    assert "projection/quantization/int8.json" in made
+                assert (
+                    f"projection/{folder}/int8-table/{part}_jit_trace-pnnx.ncnn.int8.{kind}" in made
+                )
+    assert "projection/sherpa-ncnn/int8-table/decoder_jit_trace-pnnx.ncnn.bin" in made
+    assert "projection/verification/int8-table.json" in made
+    assert "projection/transcripts/int8-table.tsv" in made
+    assert "projection/quantization/int8-table.json" in made
     # What is calibrated takes recordings for that, and what is not does not.
     assert not any(name.startswith("no-projection") and "/int8" in name for name in made)
     for model in ("projection", "no-projection"):
@@ -198,10 +195,10 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
         "projection: tracing the decoder",
         "projection: converting the decoder to fp32",
         "projection: converting the decoder to fp16",
-        *quantizing("int8"),
+        *quantizing("int8-table"),
         *choosing("my-int8", "decoder"),
         *quantizing("my-int8", "decoder"),
-    }.union(*(of(name, "projection") for name in ("fp32", "fp16", "int8", "my-int8")))
+    }.union(*(of(name, "projection") for name in ("fp32", "fp16", "int8-table", "my-int8")))
     finished.run(finished.config())
     assert path.read_bytes() == content
 
@@ -213,7 +210,7 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
     assert finished.planned(config) == {
         "projection: transcribing with fp32",
         "projection: transcribing with fp16",
-        *(quantizing("int8") | of("int8", "projection")),
+        *(quantizing("int8-table") | of("int8-table", "projection")),
         *(quantizing("my-int8") | of("my-int8", "projection")),
     }
 
@@ -221,25 +218,33 @@ def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "stale"),
     [
-        ("lstm", False, choosing("int8", "encoder") | quantizing("int8", "encoder")),
+        ("lstm", False, choosing("int8-table", "encoder") | quantizing("int8-table", "encoder")),
         (
             "keep",
             {"joiner": ["linear_1"]},
-            choosing("int8", "joiner") | quantizing("int8", "joiner"),
+            choosing("int8-table", "joiner") | quantizing("int8-table", "joiner"),
         ),
-        ("rest", "fp32", quantizing("int8", *BOTH)),
-        ("thresholds", "percentile", choosing("int8", *BOTH) | quantizing("int8", *BOTH)),
-        ("encoder", {"LSTM": "int8"}, choosing("int8", "encoder") | quantizing("int8", "encoder")),
+        ("rest", "fp32", quantizing("int8-table", *BOTH)),
+        (
+            "thresholds",
+            "percentile",
+            choosing("int8-table", *BOTH) | quantizing("int8-table", *BOTH),
+        ),
+        (
+            "encoder",
+            {"LSTM": "int8"},
+            choosing("int8-table", "encoder") | quantizing("int8-table", "encoder"),
+        ),
         ("min_agreement", 0.2, set()),
-        ("joiner", "fp16", quantizing("int8")),
+        ("joiner", "fp16", quantizing("int8-table")),
     ],
 )
 def test_options_of_int8_make_stale_what_hangs_on_them(
     finished: Workflow, key: str, value: object, stale: set[str]
 ) -> None:
     config = finished.config()
-    config["precisions"]["int8"][key] = value
-    assert finished.planned(config) == stale | of("int8", "projection")
+    config["precisions"]["int8-table"][key] = value
+    assert finished.planned(config) == stale | of("int8-table", "projection")
 
 
 def test_other_calibration_audio(finished: Workflow) -> None:
@@ -249,19 +254,19 @@ def test_other_calibration_audio(finished: Workflow) -> None:
     listing = {
         f"projection: {what} the calibration recordings" for what in ("listing", "measuring")
     }
-    stale = listing | observing | choosing("int8", *BOTH) | quantizing("int8", *BOTH)
-    stale |= of("int8", "projection")
+    stale = listing | observing | choosing("int8-table", *BOTH) | quantizing("int8-table", *BOTH)
+    stale |= of("int8-table", "projection")
     assert finished.planned(config) == stale
 
 
 def test_a_layer_that_is_to_be_kept_must_exist(finished: Workflow) -> None:
     config = finished.config()
-    config["precisions"]["int8"]["keep"] = {"encoder": ["linear_99"]}
-    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8")
+    config["precisions"]["int8-table"]["keep"] = {"encoder": ["linear_99"]}
+    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8-table")
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert re.search(
-        r"precisions\.int8, the encoder in .*: keep: no layer with weights is called linear_99",
+        r"precisions\.int8-table, the encoder in .*: keep: no layer with weights is called l.*_99",
         said,
     )
     finished.run(finished.config())
@@ -284,7 +289,10 @@ def test_what_it_is_verified_on_leaves_the_files_alone(finished: Workflow) -> No
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("transducer2ncnn/engines/search.py", {"putting", "transcribing", "writing"}),
+        (
+            "transducer2ncnn/engines/search.py",
+            {"measuring", "comparing", "putting", "transcribing", "writing"},
+        ),
         (
             "transducer2ncnn/export/convert.py",
             {"converting", "choosing", "quantizing", "measuring", "comparing", "putting"}
@@ -327,7 +335,7 @@ def test_the_same_bytes_on_one_core_in_another_number_of_shards(
     alone = Named(tmp_path)
     config = alone.config()
     del config["models"]["no-projection"]
-    config["precisions"]["int8"]["shards"] = 3
+    config["precisions"]["int8-table"]["shards"] = 3
     alone.run(config, cores=1)
 
     def files(workflow: Workflow) -> dict[str, bytes]:
@@ -381,18 +389,18 @@ def test_the_gate_keeps_what_fails_it(finished: Workflow) -> None:
 
 def test_int8_that_agrees_too_little_is_not_delivered(finished: Workflow) -> None:
     results = finished.work / "results/projection"
-    shutil.rmtree(results / "sherpa-ncnn/int8")
-    (results / "verification/int8.json").unlink()
+    shutil.rmtree(results / "sherpa-ncnn/int8-table")
+    (results / "verification/int8-table.json").unlink()
     config = finished.config()
-    config["precisions"]["int8"]["min_agreement"] = 1.0
-    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8")
+    config["precisions"]["int8-table"]["min_agreement"] = 1.0
+    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8-table")
     assert done.returncode != 0
     assert re.search(
-        r"in \d+\.\d% of the \d+ frames .*; precisions.int8.min_agreement asks for 100.0%",
+        r"in \d+\.\d% of the \d+ .*; precisions.int8-table.min_agreement asks for 100.0%",
         done.stdout + done.stderr,
     )
-    assert not (results / "sherpa-ncnn/int8").exists()
-    assert not (results / "verification/int8.json").exists()
+    assert not (results / "sherpa-ncnn/int8-table").exists()
+    assert not (results / "verification/int8-table.json").exists()
     finished.run(finished.config())
 
 
@@ -474,7 +482,7 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
     planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
     assert "results/m is complete" in planned
-    assert "fp32" not in planned
+    assert "comparing fp32" not in planned
     missing = snakemake()
     assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
     assert "Traceback" not in missing
@@ -483,20 +491,21 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
 def test_int8_alone_is_compared_with_fp32_all_the_same(finished: Workflow) -> None:
     config = finished.config()
     config["models"] = {"alone": config["models"]["projection"]}
-    config["precisions"] = {"int8": {}}
+    config["precisions"] = {"int8-table": {}}
     planned = finished.planned(config)
     assert "alone: comparing fp32 in ncnn with PyTorch" in planned
-    assert "alone: comparing int8 with fp32" in planned
+    assert "alone: comparing int8-table with fp32" in planned
     assert "alone: putting together results/alone/sherpa-ncnn/fp32" not in planned
 
 
 def test_what_is_not_quantized_is_said_to_be_elsewhere(finished: Workflow) -> None:
-    target = "results/projection/ncnn/int8/decoder-scale-table.txt"
+    target = "results/projection/ncnn/int8-table/decoder-scale-table.txt"
     done = finished.snakemake(finished.config(), "-n", target)
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert (
-        "error: precisions.int8: its decoder is not quantized. It is what is in results/pro" in said
+        "error: precisions.int8-table: its decoder is not quantized. It is what is in results"
+        in said
     )
     assert "Traceback" not in said
 
@@ -511,10 +520,30 @@ def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Pat
     assert not (workflow.work / "results").exists()
 
 
-def test_int8_needs_recordings(tmp_path: Path) -> None:
+def test_int8_by_default_needs_no_calibration(tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path)
+    config = workflow.config()
+    config["models"] = {"no-projection": config["models"]["no-projection"]}
+    del config["precisions"]
+    planned = workflow.planned(config)
+    assert "no-projection: quantizing the encoder for int8" in planned
+    words = {word for message in planned for word in message.replace("/", " ").split()}
+    assert not {"observing", "choosing", "int8-small", "int8-table"} & words
+    # The others are there for whoever names them, in the configuration or as a target.
+    folder = "results/no-projection/sherpa-ncnn/int8-small"
+    assert "no-projection: quantizing the encoder for int8-small" in workflow.planned(
+        config, folder
+    )
+    config["models"]["no-projection"]["precisions"] = ["int8-accurate"]
+    planned = workflow.planned(config)
+    assert "no-projection: quantizing the encoder for int8-accurate" in planned
+    assert "no-projection: quantizing the encoder for int8" not in planned
+
+
+def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     done = workflow.snakemake(
-        workflow.config(), "-n", "results/no-projection/quantization/int8.json"
+        workflow.config(), "-n", "results/no-projection/quantization/int8-table.json"
     )
     assert done.returncode != 0
     said = done.stdout + done.stderr

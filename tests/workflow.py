@@ -74,7 +74,7 @@ class Workflow:
             "precisions": {
                 "fp32": {"tolerance": 1e-4},
                 "fp16": {"tolerance": 2e-2},
-                "int8": dict(LENIENT),
+                "int8-table": dict(LENIENT),
             },
             "verification": {"lengths": [9, 30], "segments": 10},
         }

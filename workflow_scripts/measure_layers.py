@@ -59,13 +59,12 @@ def main() -> None:
         histograms = (
             pairing.by_ncnn_name(fp32_graph, observed[part], fp32_file) if part in observed else {}
         )
-        for layer, _ in layerwise.quantized(graph, weights.read(graph, bin_)):
-            if layer.name not in measured[part]:
-                continue
-            histogram = histograms[layer.name] if layer.name in table.inputs else None
+        for quantized_layer in layerwise.quantized(fp32_graph, graph, weights.read(graph, bin_)):
+            name = quantized_layer.layer.name
+            histogram = histograms[name] if name in table.inputs else None
             layers.append(
-                layerwise.figures(part, layer, names[layer.name], table, histogram)
-                | measured[part][layer.name]
+                layerwise.figures(part, quantized_layer, names[name], table, histogram)
+                | measured[part][name]
             )
     files.write_json(args.output, found | {"layers": layers})
     for part in quantized:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.quantization import levels, sharing
 from transducer2ncnn.speech import audio
 from transducer2ncnn.workflow import provenance
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    wavs = args.recordings.read_text(encoding="utf-8").splitlines()
+    wavs = reading.read_text(args.recordings, "a list of recordings").splitlines()
     measured = {
         wav: sharing.Measured(
             audio.duration(wav),

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.quantization import apply
 from transducer2ncnn.quantization.recipes import Part
@@ -16,19 +17,20 @@ def main() -> None:
     parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--network", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
     parser.add_argument("--table", type=Path, help="its scales, if the recipe takes a table")
+    parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--recipe", required=True, type=Part.from_json, help="the part's, as JSON")
     parser.add_argument("--output", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
     args = parser.parse_args()
 
     graph, part = param.read(args.network[0]), args.recipe
     table = scale_table.read(args.table) if args.table else None
+    architecture = described(reading.read_json(args.description))
     try:
+        formats = part.assign((layer.name, layer.type) for layer in graph.layers)
+        if args.part == "encoder":
+            apply.check_frames(formats, architecture.frames_per_segment)
         quantized_graph, quantized = apply.apply(
-            graph,
-            weights.read(graph, args.network[1]),
-            part.assign((layer.name, layer.type) for layer in graph.layers),
-            part.rest,
-            table,
+            graph, weights.read(graph, args.network[1]), formats, part.rest, table
         )
     except errors.UserError as e:
         files = " and ".join(str(f) for f in (args.table, args.network[0]) if f)

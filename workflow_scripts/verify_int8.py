@@ -27,7 +27,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar=("PART", "JSON"),
-        help="of a part that was calibrated",
+        help="of a part that is quantized",
     )
     parser.add_argument(
         "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
@@ -46,12 +46,17 @@ def main() -> None:
             print(f"warning: {warning}", flush=True)
     fp32 = ncnn_files(args, prefix="fp32_")
     observed = statistics.load(args.observed)
-    scales = {}
+    formats, scales = {}, {}
     for part, recipe in args.recipe:
-        file = fp32[part][0]
-        inputs = calibrated.inputs(param.read(file), Part.from_json(recipe), observed[part], file)
-        scales[part] = {name: found.scale for name, found in inputs.items()}
-    examined = gate.examine(fp32, ncnn_files(args), description, recordings, args.precision, scales)
+        file, how = fp32[part][0], Part.from_json(recipe)
+        graph = param.read(file)
+        formats[part] = how.assign((layer.name, layer.type) for layer in graph.layers)
+        if how.calibrated:
+            inputs = calibrated.inputs(graph, how, observed[part], file)
+            scales[part] = {name: found.scale for name, found in inputs.items()}
+    examined = gate.examine(
+        fp32, ncnn_files(args), description, recordings, args.precision, formats, scales
+    )
     for part, figures in examined.figures["parts"].items():
         print(f"{part} alone: {figures}")
     print(f"all together: {examined.figures['all']}")

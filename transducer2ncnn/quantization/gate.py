@@ -70,6 +70,7 @@ def examine(
     description: dict[str, Any],
     recordings: Mapping[str, np.ndarray],
     precision: str,
+    formats: Mapping[str, Mapping[str, str]],
     calibrated: Mapping[str, Mapping[str, float]],
 ) -> Examined:
     """Look at a precision in every way; plain ncnn runs in a process of its own.
@@ -80,6 +81,7 @@ def examine(
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         precision: its name, for messages.
+        formats: of each part that is quantized, the formats of its layers by name.
         calibrated: the input scale that calibration gives to a layer, by part and layer.
 
     Raises:
@@ -89,7 +91,8 @@ def examine(
         figures, found = isolated.call(_run, fp32, files, description, recordings, precision)
     except isolated.IsolatedError as e:
         raise UserError(f"ncnn cannot run the files in {precision}: {e}") from None
-    return Examined(figures, found, list(rounding.wrong_arrays(fp32, files)), calibrated)
+    wrong = list(rounding.wrong_arrays(fp32, files, formats))
+    return Examined(figures, found, wrong, calibrated)
 
 
 def _run(

@@ -188,11 +188,11 @@ class Int8Grouped(Int8Dynamic):
     """For a linear layer with many inputs, a few of them loud, as behind the convolutions.
 
     One scale for all of them rounds the quiet ones away, and where a norm follows, a quiet frame is
-    heard as well as a loud one. Scales for an eighth each cost next to nothing.
+    heard as well as a loud one. Scales for a sixth each cost next to nothing.
     """
 
     NAME = "int8-grouped"
-    GROUPS: ClassVar[int] = 8
+    GROUPS: ClassVar[int] = 6
 
     def rewritten(self, layer: Layer, blocks: list[Block], any_rank: bool) -> list[Piece]:
         return rewrite.linear_as_gemm(layer, blocks, any_rank, self.GROUPS)

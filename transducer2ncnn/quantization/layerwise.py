@@ -1,10 +1,10 @@
 """What int8 does, layer by layer: the scale of each layer's input, and the error of its output.
 
-The error of a layer *alone* is what its own quantization brings: a network of just that layer, out
-of the int8 files, is given what goes into the layer in fp32, and its output is compared with
-fp32's. The *accumulated* error is that of the same blob in the whole int8 network: what the layers
-before it brought is in it as well, and what the states hold that the network carries from segment
-to segment.
+The error of a layer *alone* is what its own quantization brings: a network of just that layer, or
+of those that it was rewritten as, out of the int8 files, is given what goes into the layer in fp32,
+and its output is compared with fp32's. The *accumulated* error is that of the same blob in the
+whole int8 network: what the layers before it brought is in it as well, and what the states hold
+that the network carries from segment to segment.
 
 Both are taken over all values of the layer's output in all recordings, decoded by greedy search in
 fp32. Networks run as sherpa-ncnn runs them: the encoder on a segment at a time, the decoder on a
@@ -14,7 +14,9 @@ context and the joiner on a frame.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +49,64 @@ Carried = Mapping[str, tuple[str, tuple[int, ...]]]
 BINS = 64
 
 
-def quantized(graph: Param, blocks: weights_file.Weights) -> list[tuple[Layer, list[Block]]]:
-    """The layers of a network that hold int8 weights, in order, each with its weights."""
-    return [
-        (layer, own)
-        for layer, own in zip(graph.layers, blocks, strict=True)
-        if any(block.tag == INT8_TAG for block in own)
-    ]
+def holding_int8(
+    layers: Iterable[tuple[Layer, list[Block]]],
+) -> list[tuple[Layer, list[Block]]]:
+    """Those of some layers, each with its weights, that hold int8 weights."""
+    return [(layer, own) for layer, own in layers if any(block.tag == INT8_TAG for block in own)]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A layer of the fp32 network whose weights are int8.
+
+    Attributes:
+        layer: as it is in fp32.
+        pieces: what stands in its place, in order, each with its weights: itself, or the layers
+            that it was rewritten as.
+    """
+
+    layer: Layer
+    pieces: list[tuple[Layer, list[Block]]]
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether other layers stand in its place."""
+        return [layer.type for layer, _ in self.pieces] != [self.layer.type]
+
+    @property
+    def stored_as(self) -> str:
+        """The layers that hold the int8 weights, by type; several are like "3 Gemm"."""
+        types = Counter(layer.type for layer, _ in holding_int8(self.pieces))
+        return ", ".join(f"{n} {type_}" if n > 1 else type_ for type_, n in types.items())
+
+
+def quantized(fp32: Param, graph: Param, blocks: weights_file.Weights) -> list[Quantized]:
+    """The layers of a network that int8 holds the weights of, in order.
+
+    A layer that was rewritten is found by its blobs, which keep their names.
+
+    Args:
+        fp32: the network's graph before.
+        graph, blocks: the quantized network.
+    """
+    pieces = list(zip(graph.layers, blocks, strict=True))
+    makers = {blob: i for i, (layer, _) in enumerate(pieces) for blob in layer.outputs}
+    found = []
+    for layer in fp32.layers:
+        if layer.type not in WEIGHTED:
+            continue
+        between: set[int] = set()
+        wanted = set(layer.outputs)
+        while wanted:
+            maker = makers[wanted.pop()]
+            between.add(maker)
+            before = set(pieces[maker][0].inputs) - {*layer.inputs}
+            wanted |= {blob for blob in before if makers[blob] not in between}
+        own = Quantized(layer, [pieces[i] for i in sorted(between)])
+        if own.stored_as:
+            found.append(own)
+    return found
 
 
 def errors(
@@ -102,8 +155,6 @@ def part_errors(
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """The error of each quantized layer's output, "alone" and "accumulated", by layer name.
 
-    Layers whose blobs the fp32 graph does not have, out of one that was taken apart, are left out.
-
     An error is: the signal-to-noise ratio "snr_db", 10·log10 of the mean square of fp32's output
     over that of the difference, None where there is no difference; and "relative_error", the root
     mean square of the difference over fp32's.
@@ -119,21 +170,15 @@ def part_errors(
     """
     carried = carried or {}
     graph = param_file.read(int8[0])
-    known = {blob for layer in param_file.read(fp32[0]).layers for blob in layer.outputs}
-    layers = [
-        (layer, blocks)
-        for layer, blocks in quantized(graph, weights_file.read(graph, int8[1]))
-        if known.issuperset((*layer.inputs, layer.outputs[0]))
-    ]
+    layers = quantized(param_file.read(fp32[0]), graph, weights_file.read(graph, int8[1]))
     reference, whole = Network(*fp32), Network(*int8)
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
-        alone = {
-            layer.name: single_layer(layer, blocks, Path(folder, str(i)))
-            for i, (layer, blocks) in enumerate(layers)
-        }
-        found = {layer.name: {"alone": Noise(), "accumulated": Noise()} for layer, _ in layers}
-        names = list(dict.fromkeys(b for x, _ in layers for b in (*x.inputs, x.outputs[0])))
-        outputs = [layer.outputs[0] for layer, _ in layers]
+        alone = {x.layer.name: by_itself(x, Path(folder, str(i))) for i, x in enumerate(layers)}
+        found = {x.layer.name: {"alone": Noise(), "accumulated": Noise()} for x in layers}
+        names = list(
+            dict.fromkeys(b for x in layers for b in (*x.layer.inputs, x.layer.outputs[0]))
+        )
+        outputs = [x.layer.outputs[0] for x in layers]
         for recording in runs:
             own: Blobs = {}
             for inputs in recording:
@@ -145,17 +190,22 @@ def part_errors(
                         carried.values(), results[len(outputs) :], strict=True
                     )
                 }
-                for (layer, _), piled_up in zip(layers, results, strict=False):
-                    output = layer.outputs[0]
-                    own_inputs = {name: expected[name] for name in layer.inputs}
-                    (by_itself,) = alone[layer.name].run(own_inputs, [output])
-                    for kind, values in (("alone", by_itself), ("accumulated", piled_up)):
+                for x, piled_up in zip(layers, results, strict=False):
+                    name, output = x.layer.name, x.layer.outputs[0]
+                    own_inputs = {blob: expected[blob] for blob in x.layer.inputs}
+                    if x.rewritten:
+                        # A vector in fp32 is a row there.
+                        own_inputs = {k: np.atleast_2d(v) for k, v in own_inputs.items()}
+                    (own_output,) = alone[name].run(own_inputs, [output])
+                    for kind, values in (("alone", own_output), ("accumulated", piled_up)):
                         if not np.isfinite(values).all():
                             raise UserError(
-                                f"{int8[0]}: layer {layer.name} gives NaN or infinity in int8. Its "
+                                f"{int8[0]}: layer {name} gives NaN or infinity in int8. Its "
                                 "weights or scales are damaged, or do not fit its graph."
                             )
-                        found[layer.name][kind].add(values, expected[output])
+                        found[name][kind].add(
+                            values.reshape(expected[output].shape), expected[output]
+                        )
     return {
         name: {
             kind: {"snr_db": noise.snr_db, "relative_error": noise.relative_error}
@@ -165,19 +215,20 @@ def part_errors(
     }
 
 
-def single_layer(layer: Layer, blocks: list[Block], folder: Path) -> Network:
+def by_itself(quantized_layer: Quantized, folder: Path) -> Network:
     """A network of one layer, whose blobs keep their names; its files go to ``folder``."""
-    inputs = tuple(parse_layer(f"Input {blob} 0 1 {blob}") for blob in layer.inputs)
+    inputs = [parse_layer(f"Input {blob} 0 1 {blob}") for blob in quantized_layer.layer.inputs]
+    layers = [*inputs, *(layer for layer, _ in quantized_layer.pieces)]
     folder.mkdir()
     param, bin_ = folder / "layer.param", folder / "layer.bin"
-    param_file.write(param, Param((*inputs, layer), len(layer.inputs) + len(layer.outputs)))
-    weights_file.write(bin_, [blocks])
+    param_file.write(param, Param(tuple(layers), sum(len(layer.outputs) for layer in layers)))
+    weights_file.write(bin_, [blocks for _, blocks in quantized_layer.pieces])
     return Network(param, bin_)
 
 
 def figures(
     part: str,
-    layer: Layer,
+    quantized_layer: Quantized,
     pytorch: tuple[str, str],
     table: ScaleTable,
     histogram: Histogram | None,
@@ -189,12 +240,14 @@ def figures(
         histogram: of its input's magnitudes; None where the input has no scale.
 
     Returns:
-        "part", "name", "type", "pytorch_type" and "pytorch_name"; "weight_scales", by array the
+        "part", "name", "type", "pytorch_type" and "pytorch_name"; "stored_as", the layers
+        that hold its int8 weights; of a scale table, "weight_scales", by array the
         number of scales, the smallest and the largest; and "input", None or: "absmax" and
         "threshold", "scale", the share of values "clipped" for lying beyond the threshold, and
         the "histogram", (BINS,) shares of all values in bins of equal width over [0, absmax],
         zeros left out.
     """
+    layer = quantized_layer.layer
     prefix = f"{layer.name}_param_"
     scales = {key: x for key, x in table.weights.items() if key.startswith(prefix)}
     return {
@@ -203,6 +256,7 @@ def figures(
         "type": layer.type,
         "pytorch_type": pytorch[0],
         "pytorch_name": pytorch[1],
+        "stored_as": quantized_layer.stored_as,
         "weight_scales": {
             key.removeprefix(prefix): {
                 "scales": len(x),

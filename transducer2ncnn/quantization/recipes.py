@@ -11,6 +11,8 @@ A selector is, from what counts most to what counts least,
 - a pattern of names, such as ``linear_*``; of several that fit, the last one counts;
 - a layer's type, such as ``InnerProduct``.
 
+What a configuration changes of a recipe counts more than all that the recipe says.
+
 A format is added in ``layer_formats``, a recipe that ships in ``SHIPPED``; nothing else has to know
 of them.
 """
@@ -27,7 +29,14 @@ from typing import Literal
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats.layers import WEIGHTED
-from transducer2ncnn.quantization.layer_formats import Int8Table
+from transducer2ncnn.quantization.layer_formats import (
+    Fp16,
+    Int8,
+    Int8Apart,
+    Int8Dynamic,
+    Int8Grouped,
+    Int8Table,
+)
 from transducer2ncnn.quantization.quantize import CALIBRATED
 
 FloatName = Literal["fp16", "fp32"]
@@ -58,13 +67,16 @@ class Part:
     """How the layers of one network are stored.
 
     Attributes:
-        layers: names of formats by selector.
+        layers: names of formats by selector, as a recipe has them. One that fits nothing is no
+            mistake, for a recipe is for all models.
+        changes: the same as the user states them, for what is not to be as ``layers`` have it.
         keep: names of layers that are stored as ``rest`` whatever selects them.
         rest: what every other layer is stored as, and what int8 leaves of a layer.
         table: how the scales of layers in int8-table are chosen.
     """
 
     layers: Mapping[str, str]
+    changes: Mapping[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     rest: FloatName = "fp16"
     table: Table = Table()
@@ -72,20 +84,28 @@ class Part:
     @property
     def has_table(self) -> bool:
         """Whether a layer may be stored by a scale table."""
-        return Int8Table.NAME in self.layers.values()
+        return Int8Table.NAME in self._in_force.values()
 
     @property
     def calibrated(self) -> bool:
         """Whether such a layer's input may need a scale, which takes recordings to calibrate on."""
         return any(
             format_ == Int8Table.NAME and (type_of(selector) or CALIBRATED[0]) in CALIBRATED
-            for selector, format_ in self.layers.items()
+            for selector, format_ in self._in_force.items()
         )
+
+    @property
+    def _in_force(self) -> dict[str, str]:
+        """The selectors without those that are changed altogether."""
+        return {**self.layers, **self.changes}
 
     def for_table(self) -> Part:
         """The same as far as a scale table depends on it."""
-        tabled = {s: x if x == Int8Table.NAME else "fp32" for s, x in self.layers.items()}
-        return replace(self, layers=tabled, rest="fp16")
+        layers, changes = (
+            {s: x if x == Int8Table.NAME else "fp32" for s, x in selectors.items()}
+            for selectors in (self.layers, self.changes)
+        )
+        return replace(self, layers=layers, changes=changes, rest="fp16")
 
     def for_layers(self) -> Part:
         """The same as far as the quantized files depend on it, once there is a table."""
@@ -98,24 +118,22 @@ class Part:
             layers: name and type of each of the network's layers, in order.
 
         Raises:
-            UserError: a selector, or a name to keep, fits no layer with weights.
+            UserError: a change's selector, or a name to keep, fits no layer with weights.
         """
         types = {name: type_ for name, type_ in layers if type_ in WEIGHTED}
         if missing := [name for name in self.keep if name not in types]:
             raise UserError(f"keep: no layer with weights is called {', '.join(missing)}.")
         counts: dict[str, int] = {}
         assigned: dict[str, str] = {}
-        used = {selector for selector in self.layers if selector in WEIGHTED}
+        used = {selector for selector in self.changes if selector in WEIGHTED}
         for name, type_ in types.items():
             counts[type_] = counts.get(type_, 0) + 1
-            # From what counts least to what counts most.
-            patterns = [s for s in self.layers if _is_pattern(s) and fnmatch.fnmatchcase(name, s)]
-            fitting = [type_, *patterns, f"{type_}#{counts[type_]}", name]
-            fitting = [selector for selector in fitting if selector in self.layers]
-            used.update(fitting)
-            if fitting and name not in self.keep:
-                assigned[name] = self.layers[fitting[-1]]
-        if unused := [selector for selector in self.layers if selector not in used]:
+            for selectors in (self.layers, self.changes):
+                fitting = _fitting(selectors, name, type_, counts[type_])
+                used.update(fitting)
+                if fitting and name not in self.keep:
+                    assigned[name] = selectors[fitting[-1]]
+        if unused := [selector for selector in self.changes if selector not in used]:
             raise UserError(
                 f"{', '.join(unused)}: no layer with weights is called so. Expected a name or a "
                 "pattern of names, of the second column of the file, or a type, of the first, "
@@ -129,7 +147,7 @@ class Part:
     @staticmethod
     def from_json(text: str) -> Part:
         raw = json.loads(text)
-        return Part(raw["layers"], tuple(raw["keep"]), raw["rest"], Table(**raw["table"]))
+        return Part(**raw | {"keep": tuple(raw["keep"]), "table": Table(**raw["table"])})
 
 
 def type_of(selector: str) -> str | None:
@@ -138,6 +156,12 @@ def type_of(selector: str) -> str | None:
         return selector
     found = _NUMBERED.fullmatch(selector)
     return found[1] if found else None
+
+
+def _fitting(selectors: Iterable[str], name: str, type_: str, number: int) -> list[str]:
+    """The selectors that fit a layer, from what counts least to what counts most."""
+    patterns = [s for s in selectors if _is_pattern(s) and fnmatch.fnmatchcase(name, s)]
+    return [s for s in (type_, *patterns, f"{type_}#{number}", name) if s in selectors]
 
 
 def _is_pattern(selector: str) -> bool:
@@ -175,16 +199,37 @@ def _everywhere(precision: FloatName) -> Recipe:
     return Recipe(plain=dict.fromkeys(PARTS, precision))
 
 
+#: Linear layers with inputs quantized as they come. The first of an encoder is that behind the
+#: convolutions, in all families: its inputs are many, and a norm follows it.
+_DYNAMIC = {"InnerProduct": Int8Dynamic.NAME}
+_ENCODER = {**_DYNAMIC, "InnerProduct#1": Int8Grouped.NAME, "LSTM": Int8.NAME}
+
+
+def _without_calibration(encoder: Mapping[str, str]) -> Recipe:
+    """The decoder's int8 is its embedding alone, a few bytes of a model, so it stays fp16 unless
+    it is asked for."""
+    return Recipe(
+        quantized={
+            "encoder": Part(encoder),
+            "decoder": Part({"Embed": Int8.NAME}),
+            "joiner": Part(_DYNAMIC),
+        },
+        plain={"decoder": "fp16"},
+    )
+
+
 #: What ncnn's tools quantize by a table.
 _BY_TABLE = dict.fromkeys(CALIBRATED, Int8Table.NAME)
 
-#: The recipes that ship, by the name that a precision starts from. The decoder's int8 is its
-#: embedding alone, a few bytes of a model, so it stays fp16 unless it is asked for.
+#: The recipes that ship, by the name that a precision starts from (docs/quantization.md).
 SHIPPED: dict[str, Recipe] = {
     "fp32": _everywhere("fp32"),
     "fp16": _everywhere("fp16"),
+    "int8": _without_calibration(_ENCODER),
+    "int8-accurate": _without_calibration(_ENCODER | {"InnerProduct#1": Fp16.NAME}),
+    "int8-small": _without_calibration(_ENCODER | {"LSTM": Int8Apart.NAME}),
     # icefall's published way, with the LSTM in int8 too.
-    "int8": Recipe(
+    "int8-table": Recipe(
         quantized={
             "encoder": Part(_BY_TABLE | {"LSTM": Int8Table.NAME}),
             "decoder": Part({"Embed": Int8Table.NAME}),
@@ -193,3 +238,6 @@ SHIPPED: dict[str, Recipe] = {
         plain={"decoder": "fp16"},
     ),
 }
+
+#: Those that a model is exported in where nothing is said.
+DEFAULT = ("fp32", "fp16", "int8")

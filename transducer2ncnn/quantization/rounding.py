@@ -7,18 +7,20 @@ any audio, in every layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
+from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.scale_table import INT8_MAX
 from transducer2ncnn.formats.weights import FP16_TAG, INT8_TAG, Block
+from transducer2ncnn.quantization import apply
+from transducer2ncnn.quantization.layer_formats import Int8Table
 
-#: What the names of scales have in them.
+#: What the names of scales have in them, behind that of the array that they are of.
 SCALE = "_scale"
 #: How far int8 may be from the scaled weight, in steps; more than one for float32's sake.
 STEPS = 1.01
@@ -26,31 +28,41 @@ STEPS = 1.01
 FP16_RELATIVE, FP16_ABSOLUTE = 2.0**-10, 2.0**-24
 
 
-def wrong_arrays(fp32: Files, files: Files) -> Iterator[tuple[str, str, str]]:
+def wrong_arrays(
+    fp32: Files, files: Files, formats: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[tuple[str, str, str]]:
     """Part, layer and array of everything that is not fp32's, rounded.
 
-    A layer of fp32's name is compared with that one. One of a new name, out of a layer that was
-    taken apart, may hold any array of its part that has as many values; what has the size of none
-    is new and left alone.
+    Args:
+        formats: of each part, the formats of its layers by name: what they were rewritten as is
+            compared with the same of fp32. Without any, every layer is there as in fp32.
 
     Raises:
         UserError: a file cannot be read.
     """
-    for part, pair in files.items():
-        originals = _arrays(*fp32[part])
-        everywhere = [block for blocks in originals.values() for block in blocks]
-        for layer, blocks in _arrays(*pair).items():
-            scales = {block.name: block.values for block in blocks if SCALE in block.name}
-            for block in blocks:
-                if block.name in scales:
+    for part, (param, bin_) in files.items():
+        graph = param_file.read(fp32[part][0])
+        # What a table stores is not rewritten.
+        rewriting = {
+            name: format_
+            for name, format_ in (formats or {}).get(part, {}).items()
+            if format_ != Int8Table.NAME
+        }
+        plain = apply.rewritten(graph, weights_file.read(graph, fp32[part][1]), rewriting)
+        originals = _arrays(*plain)
+        stored = param_file.read(param)
+        for layer, arrays in _arrays(stored, weights_file.read(stored, bin_)).items():
+            for name, block in arrays.items():
+                if SCALE in name:
                     continue
-                own_scales = next((x for k, x in scales.items() if k.startswith(block.name)), None)
-                named = [b for b in originals.get(layer, []) if b.name == block.name]
-                sized = [b for b in named or everywhere if b.values.size == block.values.size]
-                if (named or sized) and not any(
-                    is_rounded(block, own_scales, x.values) for x in sized
+                original = originals.get(layer, {}).get(name)
+                scales = next(
+                    (x for k, x in arrays.items() if k.startswith(f"{name}{SCALE}")), None
+                )
+                if original is None or not is_rounded(
+                    block, scales.values if scales else None, original.values
                 ):
-                    yield part, layer, block.name
+                    yield part, layer, name
 
 
 def is_rounded(block: Block, scales: np.ndarray | None, original: np.ndarray) -> bool:
@@ -58,8 +70,10 @@ def is_rounded(block: Block, scales: np.ndarray | None, original: np.ndarray) ->
 
     Args:
         scales: of an int8 array, one for each of its rows, or for all of them.
-        original: in fp32, of the same size.
+        original: in fp32.
     """
+    if block.values.size != original.size:
+        return False
     expected = original.astype(np.float64)
     if block.tag == INT8_TAG:
         if scales is None or block.values.size % scales.size or not (scales > 0).all():
@@ -74,8 +88,9 @@ def is_rounded(block: Block, scales: np.ndarray | None, original: np.ndarray) ->
     return bool((values == expected).all())
 
 
-def _arrays(param: Path, bin_: Path) -> dict[str, list[Block]]:
-    """The arrays of each layer that has some, by its name."""
-    graph = param_file.read(param)
-    pairs = zip(graph.layers, weights_file.read(graph, bin_), strict=True)
-    return {layer.name: blocks for layer, blocks in pairs if blocks}
+def _arrays(graph: Param, weights: weights_file.Weights) -> dict[str, dict[str, Block]]:
+    """The arrays of each layer that has some, by its name and by theirs."""
+    pairs = zip(graph.layers, weights, strict=True)
+    return {
+        layer.name: {block.name: block for block in blocks} for layer, blocks in pairs if blocks
+    }

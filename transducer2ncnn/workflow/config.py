@@ -11,9 +11,15 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.quantization.recipes import SHIPPED
+from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
-from transducer2ncnn.workflow.precisions import KINDS, Precisions, Quantized
+from transducer2ncnn.workflow.precisions import (
+    AS_SHIPPED,
+    KINDS,
+    Precision,
+    Precisions,
+    Quantized,
+)
 from transducer2ncnn.workflow.section import Section
 
 #: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
@@ -81,10 +87,11 @@ class Config(Section):
         description="the models to export, by name: letters, digits, `.`, `_` and `-`",
     )
     precisions: Precisions = Field(
-        {name: {} for name in SHIPPED},
+        {name: {} for name in DEFAULT},
         validate_default=True,
         description="what to export, by name: a recipe that ships, with `{}` for its defaults, or "
-        "a name of your own with its `recipe`. A name that is not there is not exported",
+        "a name of your own with its `recipe`. What is not there is exported only where a model "
+        "or a target names a recipe that ships",
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
@@ -98,6 +105,10 @@ class Config(Section):
     evaluation: Evaluation = Field(
         Evaluation(), description="how the models that have an `evaluation` are evaluated"
     )
+
+    def known_precisions(self) -> dict[str, Precision]:
+        """What can be asked for by name: what is configured, and the recipes that ship."""
+        return AS_SHIPPED | self.precisions
 
     def precisions_of(self, model: str) -> list[str]:
         """The names of the precisions that a model is exported in.
@@ -144,8 +155,7 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
-    configured = list(config.precisions)
-    if not configured:
+    if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
             "`precisions`."
@@ -160,14 +170,15 @@ def _contradictions(config: Config) -> Iterator[str]:
     if len({*shards.values()}) > 1:
         found = ", ".join(f"{key} is {value}" for key, value in shards.items())
         yield f"calibration.shards: expected one number for all; found: {found}."
+    yield from _useless_options(config)
     for name, model in config.models.items():
         for setting, problem in settings.problems(registry.find(model.family), model.settings):
             yield f"models.{name}.settings.{setting}: {problem}"
         for precision in model.precisions:
-            if precision not in configured:
+            if precision not in config.known_precisions():
                 yield (
                     f"models.{name}.precisions: {precision!r} is not configured. Expected one of "
-                    f"{', '.join(configured)}, the keys of `precisions`."
+                    f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
         if not model.tokens and not model.bpe_model:
@@ -193,12 +204,25 @@ def _contradictions(config: Config) -> Iterator[str]:
             )
 
 
+def _useless_options(config: Config) -> Iterator[str]:
+    """Options of a scale table in precisions that have none."""
+    for name, precision in config.precisions.items():
+        if isinstance(precision, Quantized) and (options := precision.table_options()):
+            parts = precision.to_recipe().quantized_parts.values()
+            if not any(part.has_table for part in parts):
+                yield (
+                    f"precisions.{name}.{next(iter(options))}: {name} has no scale table. Expected "
+                    "such options with the recipe int8-table, or with layers in int8-table."
+                )
+
+
 def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str]:
     """What of the precisions that a model names takes recordings that it has not."""
+    known = config.known_precisions()
     recipes = {
-        precision: config.precisions[precision].to_recipe()
+        precision: known[precision].to_recipe()
         for precision in model.precisions
-        if precision in config.precisions
+        if precision in known
     }
     calibrated = [precision for precision, recipe in recipes.items() if recipe.calibrated]
     quantized = [precision for precision, recipe in recipes.items() if not recipe.is_plain]

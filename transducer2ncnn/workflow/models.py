@@ -133,12 +133,13 @@ class AnyModel(Section):
     )
     precisions: list[str] = Field(
         [],
-        description="what to export it in; all of `precisions` below if left out, int8 only if "
-        "there are `calibration_wavs`",
+        description="what to export it in, of `precisions` below and the recipes that ship. If "
+        "left out, those of `precisions` that it has the recordings for: quantized ones are "
+        "compared with fp32 on the `test_wavs` or the `calibration_wavs`, and some take the latter",
     )
     calibration_wavs: Files = Field(
         [],
-        description="recordings that int8 is calibrated on: a pattern, a folder, a list file "
+        description="recordings that int8-table is calibrated on: a pattern, a folder, a list file "
         "(.txt, a path a line), or a list of these. A minute of what the model will hear is a "
         "good start; not the recordings that it is tested on",
     )

@@ -139,7 +139,7 @@ class Quantized(Gate):
         None, description="the same for the decoder, whose int8 is its embedding alone"
     )
     joiner: Stored = Field(None, description="the same for the joiner")
-    lstm: bool = Field(True, description="whether the LSTM layers are quantized as well")
+    lstm: bool = Field(True, description="whether LSTM layers are quantized, as the recipe does")
     keep: dict[PartName, list[str]] = Field(
         {},
         description="layers not to quantize, by part: their names in its `.param` file, such as "
@@ -150,25 +150,28 @@ class Quantized(Gate):
     )
     thresholds: Literal["kl", "percentile"] | None = Field(
         None,
-        description="how the thresholds of calibrated inputs are chosen: by Kullback-Leibler "
-        "divergence, or as a percentile",
+        description="of layers in int8-table, how the thresholds of their inputs are chosen: by "
+        "Kullback-Leibler divergence, or as a percentile",
     )
     percentile: float | None = Field(
         None, gt=0, le=100, description="that percentile, of all values that went into a layer"
     )
     spare_headroom: bool | None = Field(
         None,
-        description="whether a 3×3 convolution with too few channels for ncnn's int8 Winograd, "
-        "such as the first, uses all of int8",
+        description="of layers in int8-table: whether a 3×3 convolution with too few channels for "
+        "ncnn's int8 Winograd, such as the first, uses all of int8",
     )
     shards: int | None = Field(None, ge=1, description="the old place of `calibration.shards`")
 
     #: Keys that go into the scale table's options.
     TABLE: ClassVar[tuple[str, ...]] = ("thresholds", "percentile", "spare_headroom")
 
+    def table_options(self) -> dict[str, Any]:
+        """What is stated of how a scale table is chosen."""
+        return {key: value for key in self.TABLE if (value := getattr(self, key)) is not None}
+
     def to_recipe(self) -> Recipe:
-        base = SHIPPED[self.recipe]
-        options = {key: value for key in self.TABLE if (value := getattr(self, key)) is not None}
+        base, options = SHIPPED[self.recipe], self.table_options()
         kept = {str(part): names for part, names in self.keep.items()}
         quantized, plain = {}, dict(base.plain)
         for name in PARTS:
@@ -178,13 +181,19 @@ class Quantized(Gate):
             elif stored is not None:
                 plain.pop(name, None)
             layers = {s: x for s, x in part.layers.items() if self.lstm or type_of(s) != "LSTM"}
-            if isinstance(stored, dict):
-                layers |= stored
+            changes = stored if isinstance(stored, dict) else {}
             table = Table(**vars(part.table) | options)
             keep = tuple(kept.get(name, part.keep))
-            quantized[name] = Part(layers, keep, self.rest or part.rest, table)
+            quantized[name] = Part(layers, changes, keep, self.rest or part.rest, table)
         return Recipe(quantized, plain)
 
+
+#: The recipes that ship, with their defaults.
+AS_SHIPPED: dict[str, Fp32 | Fp16 | Quantized] = {
+    "fp32": Fp32.model_validate({}),
+    "fp16": Fp16.model_validate({}),
+    **{name: Quantized.model_validate({"recipe": name}) for name in QUANTIZED},
+}
 
 #: The sections that a precision may be, by kind: how they are told apart is ``_kind``.
 KINDS: dict[str, type[Section]] = {"fp32": Fp32, "fp16": Fp16, "quantized": Quantized}
