@@ -86,6 +86,7 @@ LONG = (
     "test_storage.py",
     "test_sources.py",
     "test_new_family.py",
+    "test_streaming_families.py",
 )
 
 

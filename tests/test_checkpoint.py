@@ -252,8 +252,10 @@ def corrupt(name: str, path: Path) -> None:
 
 #: Some tensors of each, named as the recipes' modules name them.
 OTHER_ARCHITECTURES = {
-    "zipformer": ["encoder.encoder_embed.conv.0.weight", "encoder.encoders.0.layers.0.norm.eps"],
-    "zipformer, downsampled": ["encoder.encoders.1.encoder.layers.0.norm.eps"],
+    "zipformer": ["encoder.encoders.0.layers.0.pooling.proj.weight"],
+    "zipformer, downsampled": ["encoder.encoders.1.encoder.layers.0.pooling.proj.weight"],
+    "zipformer 2": ["encoder.encoder_embed.conv.0.weight", "encoder.encoders.0.layers.0.norm.eps"],
+    "zipformer 2, downsampled": ["encoder.encoders.1.encoder.layers.0.norm.eps"],
     "conv-emformer": ["encoder.encoder.emformer_layers.0.conv_module.pointwise_conv1.weight"],
     "emformer": ["encoder.encoder.emformer_layers.0.attention.emb_to_query.weight"],
     "conformer": [
@@ -288,6 +290,8 @@ OTHER_ARCHITECTURES = {
         ("no vocabulary", "vocab_size, read off its tensors' shapes, would be 0"),
         ("zipformer", "encoder.encoders.0.*it looks like a Zipformer transducer"),
         ("zipformer, downsampled", "it looks like a Zipformer transducer"),
+        ("zipformer 2", "encoder.encoders.0.*it looks like a Zipformer of another version"),
+        ("zipformer 2, downsampled", "it looks like a Zipformer of another version"),
         ("conv-emformer", "it looks like a ConvEmformer transducer"),
         ("emformer", "it looks like an Emformer transducer"),
         ("conformer", "it looks like a Conformer"),

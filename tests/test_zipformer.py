@@ -358,7 +358,7 @@ def test_the_mean_of_an_hour_in_half_precision(
         monkeypatch.setattr(module, "constant", lambda array: torch.from_numpy(array).half())
     stack = Stack(1, 16, 16, 16, 32, 4, 7, factor, 16 // factor, 64 // factor)
     layers = zipformer_stack.LayerStack(stack).half()
-    pooling = layers.layers[0].pooling
+    pooling: Any = layers.layers[0].pooling
     pooling.proj.weight.data = torch.eye(16, dtype=torch.half)
     rng = np.random.default_rng(0)
     level = rng.standard_normal(16)

@@ -14,7 +14,7 @@ from transducer2ncnn.families import registry
 #: Patterns of architectures that cannot be exported, as ``Family.telltale``. They come after the
 #: families' own: a ConvEmformer is an Emformer too.
 OTHERS = {
-    "a Zipformer transducer": r"encoder\.encoders\.\d+\.(encoder\.)?layers\.",
+    "a Zipformer of another version": r"encoder\.encoders\.\d+\.(encoder\.)?layers\.",
     "an Emformer transducer": r"encoder\.(encoder\.)?emformer_layers\.",
     "a Conformer": r"encoder\.(encoder\.)?(layers|encoders)\.\d+\.conv_module",
     "a Transformer": r"encoder\.(encoder\.)?(layers|encoders)\.\d+\.self_attn",
