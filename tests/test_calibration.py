@@ -127,7 +127,7 @@ def segment_by_segment(samples: np.ndarray) -> dict[str, torch.Tensor]:
         encoder_out, _, h, c = network.encoder(x, torch.tensor([9.0]), h, c)
         decoder_out = network.decoder(torch.tensor([tokens[-2:]]))
         token = int(network.joiner(encoder_out[0], decoder_out[0]).argmax())
-        tokens += [token] if token not in (0, 2) else []
+        tokens += [token] if token != 0 else []
         processed += 4
     return {name: torch.cat(values) for name, values in seen.items()}
 

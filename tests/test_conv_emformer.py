@@ -39,8 +39,8 @@ from transducer2ncnn.families.conv_emformer import (
 from transducer2ncnn.families.conv_emformer.graph import build, read_sizes
 from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.formats import checkpoint, param, sherpa
+from transducer2ncnn.quantization import observing
 from transducer2ncnn.quantization.recipes import Table
-from transducer2ncnn.quantization.statistics import Histogram
 from transducer2ncnn.quantization.thresholds import input_scale
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import fbank
@@ -600,51 +600,13 @@ def test_the_tail_is_long_enough() -> None:
 # int8
 
 
-def by_segments(model: Transducer) -> dict[str, Histogram]:
-    """What the real tool sees: recording by recording, segment by segment.
-
-    It runs the joiner on all frames of a segment in one of ncnn's extractors, which computes
-    nothing twice: what comes of a segment's first frame stands for all of them, and its token is
-    taken as often. Only what goes into the joiner is each frame's own.
-    """
-    seen: dict[str, list[Tensor]] = {}
-
-    def watch(name: str) -> Any:
-        values = seen.setdefault(name, [])
-        return lambda _module, inputs: values.append(inputs[0].reshape(-1).clone())
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in model.named_modules()
-        if type(module).__name__ in ("Conv2d", "Linear") and name != "joiner.output_linear"
-    ]
-    watch("joiner.output_linear")
-    joiner: Any = model.joiner
-    for samples in recordings().values():
-        context = [0] * model.architecture.sizes.context_size
-        for frames, *_ in stream(model, fbank(samples, 80)):
-            token = None
-            for frame in torch.from_numpy(frames):
-                decoder_out = model.decoder(torch.tensor([context]))[0, 0]
-                x = torch.tanh(joiner.encoder_proj(frame) + joiner.decoder_proj(decoder_out))
-                if token is None:
-                    first, token = x, int(joiner.output_linear(x).argmax())
-                seen["joiner.output_linear"].append(first)
-                if token != sherpa.BLANK:
-                    context = [*context[1:], token]
-    for handle in handles:
-        handle.remove()
-    found = {name: Histogram(type(model.get_submodule(name)).__name__, name) for name in seen}
-    for name, values in seen.items():
-        found[name].add(torch.cat(values).numpy())
-    return found
-
-
 @MASKED
 def test_thresholds_are_the_real_tools(masked: bool) -> None:
     wanted = json.loads((FOLDER / "expected-int8-thresholds.json").read_text())
     wanted = wanted["masked" if masked else "unmasked"]
-    histograms = by_segments(golden(masked))
+    batch = [(name, [samples]) for name, samples in recordings().items()]
+    observed = observing.observe(golden(masked), [batch])
+    histograms = {layer.layer: layer for part in observed.values() for layer in part}
     assert histograms.keys() == wanted.keys()
     for name, layer in wanted.items():
         found = input_scale(histograms[name], Table())

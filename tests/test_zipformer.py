@@ -26,15 +26,20 @@ from transducer2ncnn.engines.pytorch import TorchTransducer
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.engines.search import GREEDY, Decoding
 from transducer2ncnn.export import convert, torchscript
+from transducer2ncnn.families.contract import EMISSION_DELAY_SECONDS, FRAME_SECONDS
 from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.families.zipformer import (
     FAMILY,
+    Stack,
     ZipformerArchitecture,
     ZipformerSettings,
 )
+from transducer2ncnn.families.zipformer import layer as zipformer_layer
+from transducer2ncnn.families.zipformer import stack as zipformer_stack
 from transducer2ncnn.families.zipformer.graph import build, read_sizes
 from transducer2ncnn.formats import checkpoint, param, sherpa
 from transducer2ncnn.speech import audio
+from transducer2ncnn.speech.features import fbank
 from transducer2ncnn.verification import proof, reference
 
 BEAM = Decoding("modified_beam_search", 4)
@@ -344,6 +349,60 @@ def test_whole_utterances_are_what_streaming_gives(name: str) -> None:
     assert_close(second.numpy(), np.concatenate(streamed), 1e-5)
 
 
+@pytest.mark.parametrize("factor", [1, 8])
+def test_the_mean_of_an_hour_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch, factor: int
+) -> None:
+    """ARM computes in it. From 2,048 chunks on it cannot count frames any further."""
+    for module in (zipformer_layer, zipformer_stack):
+        monkeypatch.setattr(module, "constant", lambda array: torch.from_numpy(array).half())
+    stack = Stack(1, 16, 16, 16, 32, 4, 7, factor, 16 // factor, 64 // factor)
+    layers = zipformer_stack.LayerStack(stack).half()
+    pooling = layers.layers[0].pooling
+    pooling.proj.weight.data = torch.eye(16, dtype=torch.half)
+    rng = np.random.default_rng(0)
+    level = rng.standard_normal(16)
+    avg, length = torch.zeros(1, 16).half(), torch.zeros(1).half()
+    total, frames = np.zeros(16), 0
+    errors = {}
+    with torch.inference_mode():
+        for chunk in range(1, 3600 * 100 // 32 + 1):
+            x = torch.from_numpy(level + rng.standard_normal((stack.frames, 16))).half()
+            share, length = layers.shares(length)
+            _, avg = pooling(x, share, avg)
+            length = length.reshape(1)
+            total += x.double().numpy().sum(axis=0)
+            frames += stack.frames
+            errors[chunk] = np.abs(avg[0].numpy() - total / frames).max()
+    assert float(length) == 2048 * stack.frames < frames
+    # Of values with a standard deviation of 1.
+    assert max(error for chunk, error in errors.items() if chunk > 100) < 0.05
+
+
+def test_the_tail_is_long_enough() -> None:
+    """sherpa-ncnn computes full chunks only, of which the last begins before a frame more."""
+    for name in CASES:
+        a = golden(name).architecture
+        silent = int(a.tail_seconds / FRAME_SECONDS)
+        for speech in range(200, 200 + a.hop):
+            chunks = len(range(0, speech + silent - a.segment, a.hop))
+            # The frame of output that stands for the last of speech, and the delay of emission.
+            assert chunks * a.hop >= speech + EMISSION_DELAY_SECONDS / FRAME_SECONDS
+    a = golden("chunk 64").architecture
+    lost = max(s - len(range(0, s + 50 - a.segment, a.hop)) * a.hop for s in range(200, 264))
+    assert lost == 21  # with half a second
+
+    # The last frame of speech is seen.
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16000 * 2).astype(np.float32)
+    silence = np.zeros(int(a.tail_seconds * 16000), dtype=np.float32)
+    features = fbank(np.concatenate([samples, silence]), 80)[:-1]  # none but sherpa-ncnn's
+    outputs = []
+    for change in (0, 1):
+        features[199] += change
+        outputs.append(np.concatenate([out for out, *_ in stream(golden("chunk 64"), features)]))
+    assert (outputs[0][199 // 4] != outputs[1][199 // 4]).any()
+
+
 @cache
 def recordings() -> dict[str, np.ndarray]:
     wavs = sorted((GOLDEN / "int8" / "wavs").glob("*.wav"))
@@ -439,6 +498,17 @@ def test_linear_layers_are_inner_products(exported: Exported, name: str) -> None
     assert len(sizes) == len(linear)
     assert sorted(sizes) == sorted(module.weight.numel() for module in linear)
     assert not {"Convolution1D", "Gemm"} & {layer.type for layer in graph.layers}
+
+
+@EACH
+def test_convolutions_are_given_three_axes(exported: Exported, name: str) -> None:
+    """The ncnn inside sherpa-ncnn does not quantize an input of four, and says nothing."""
+    layers = param.read(exported(name)["encoder"][0]).layers
+    first = next(layer for layer in layers if layer.type == "Convolution")
+    (before,) = [layer for layer in layers if first.inputs[0] in layer.outputs]
+    assert before.line.split()[0] == "Reshape"
+    assert [before.integer(key, 1) for key in (0, 2, 11)] == [80, 1, 1]
+    assert before.integer(1) == CASES[name].chunk + 7
 
 
 class NcnnAsSherpa(NcnnTransducer):

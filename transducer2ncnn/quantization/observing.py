@@ -9,6 +9,8 @@ on one segment at a time: a value inside the convolutions counts once for every 
 it, and what follows the last full segment is not seen at all. So does the encoder run here, on
 many recordings side by side, where the network can take them so. A network that can be cut
 anywhere runs on many segments at once, for none of its values depends on how they are cut.
+The tool's search is not sherpa-ncnn's own (``tool_search``); a table is what the tool makes of a
+model, so it is followed there too.
 
 Shapes: B recordings in a batch, K segments in a chunk of time, T' output frames in one.
 """
@@ -28,8 +30,8 @@ from torch import Tensor, nn
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
 from transducer2ncnn.families.modules import Transducer
-from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
+from transducer2ncnn.quantization.tool_search import ToolSearch
 from transducer2ncnn.speech.features import FbankStream
 
 #: The types of layers that are observed, with the axis that time runs along in their inputs, batch
@@ -41,6 +43,9 @@ See = Callable[[str, nn.Module, Tensor], None]
 
 #: The networks of a transducer that are observed.
 PARTS = ("encoder", "joiner")
+
+#: The joiner's layers that are given what others of its layers made.
+INSIDE_JOINER = frozenset({"output_linear"})
 
 #: Segments that are read and searched at a time.
 CHUNK = 32
@@ -116,23 +121,39 @@ class _Run:
         going = [
             _Recording(name, pieces, i, architecture) for i, (name, pieces) in enumerate(batch)
         ]
-        search = _Search(self._model, len(going))
+        search = ToolSearch(self._model, len(going))
         while going := [recording for recording in going if recording.read_chunk() > 0]:
             # The longest first: those that go on within the chunk are then always the first ones.
             going.sort(key=lambda recording: -recording.segments)
             segments = [recording.segments for recording in going]
-            left = [n * architecture.frames_per_segment for n in segments]
-            encoder_out = self._encode(going)
+            encoder_out = self._encode(going).unflatten(1, (-1, architecture.frames_per_segment))
             rows = torch.tensor([recording.row for recording in going])
             joined = [
-                (encoder_out[:n, t], search.step(encoder_out[:n, t], rows[:n]))
-                for t, n in _going(left)
+                (encoder_out[:n, k], search.step(encoder_out[:n, k], rows[:n]))
+                for k, n in _going(segments)
             ]
-            # Once more, on all frames together: counting frame by frame would take longer.
-            names = [recording.name for _, n in _going(left) for recording in going[:n]]
-            inputs = [torch.cat(tensors) for tensors in zip(*joined, strict=True)]
-            self._join(inputs, names)
+            names = [recording.name for _, n in _going(segments) for recording in going[:n]]
+            encoded, met = (torch.cat(tensors) for tensors in zip(*joined, strict=True))
+            self._join(encoded, met, names)
             yield sum(segments) * architecture.hop * FRAME_SECONDS
+
+    def _join(self, encoder_out: Tensor, decoder_out: Tensor, names: list[str]) -> None:
+        """Count what goes into the joiner, once more and on all segments together.
+
+        Counting segment by segment would take longer.
+
+        Args:
+            encoder_out: (S, T', encoder_dim), frames of S segments.
+            decoder_out: (S, T', decoder_dim), what they meet.
+            names: of each segment, its recording.
+        """
+
+        def see(layer: str, _: nn.Module, x: Tensor) -> None:
+            if layer in INSIDE_JOINER:
+                x = x[:, :1].expand_as(x)
+            self._count("joiner", layer, x, names)
+
+        _forward(self._model.joiner, [encoder_out, decoder_out], see)
 
     def _learn_layers(self) -> None:
         """Find the layers, in order of execution, by running one segment, and perhaps two."""
@@ -260,14 +281,6 @@ class _Run:
         out: Tensor = outputs[0]
         return out[None] if axes[0] is None else out.movedim(axes[0], 0)
 
-    def _join(self, inputs: Sequence[Tensor], rows: Sequence[str]) -> None:
-        """Count what goes into the joiner's layers, given frames of the recordings in ``rows``."""
-
-        def see(layer: str, _: nn.Module, x: Tensor) -> None:
-            self._count("joiner", layer, x, rows)
-
-        _forward(self._model.joiner, inputs, see)
-
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
         """Count x (rows, …); each row is of the recording named in ``rows``."""
         try:
@@ -334,38 +347,10 @@ class _Recording:
         return self.segments
 
 
-class _Search:
-    """Greedy search in several recordings at once, frame by frame."""
-
-    def __init__(self, model: Transducer, recordings: int) -> None:
-        self._model = model
-        context_size = model.architecture.sizes.context_size
-        self._contexts = torch.full((recordings, context_size), BLANK)
-        self._decoder_out = model.decoder(self._contexts)[:, 0]
-        self._never = torch.tensor(NEVER_EMITTED)
-
-    def step(self, encoder_out: Tensor, rows: Tensor) -> Tensor:
-        """The decoder's outputs that the joiner meets a frame with, (n, decoder_dim).
-
-        Args:
-            encoder_out: (n, encoder_dim), a frame of each of n recordings.
-            rows: (n,) which recordings these are.
-        """
-        met = self._decoder_out[rows]
-        tokens = self._model.joiner(encoder_out, met).argmax(dim=1)
-        emitting = (~torch.isin(tokens, self._never)).nonzero()[:, 0]
-        if len(emitting):
-            new = tokens[emitting, None]
-            of = rows[emitting]
-            self._contexts[of] = torch.cat([self._contexts[of, 1:], new], dim=1)
-            self._decoder_out[of] = self._model.decoder(self._contexts[of])[:, 0]
-        return met
-
-
 def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
-    """Each frame of a chunk, and how many recordings have it; the longest come first."""
-    for t in range(segments[0]):
-        yield t, sum(n > t for n in segments)
+    """Each segment of a chunk, and how many recordings have it; the longest come first."""
+    for k in range(segments[0]):
+        yield k, sum(n > k for n in segments)
 
 
 def _forward(network: nn.Module, inputs: Sequence[Tensor], see: See) -> Any:

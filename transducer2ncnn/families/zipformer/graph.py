@@ -22,6 +22,8 @@ from transducer2ncnn.families.modules import (
 from transducer2ncnn.families.zipformer import (
     FAMILY,
     OUTPUT_DOWNSAMPLING,
+    PAD_LENGTH,
+    SUBSAMPLING,
     ZipformerArchitecture,
     ZipformerSizes,
     skipped_to,
@@ -50,6 +52,7 @@ class Conv2dSubsampling(nn.Module):
     def __init__(self, feature_dim: int, dim: int, frames: int) -> None:
         super().__init__()
         self.frames = frames
+        self.input_shape = (1, 1, SUBSAMPLING * frames + PAD_LENGTH, feature_dim)
         layers: list[nn.Module] = []
         channels_in = 1
         for channels, stride in zip(CONV_CHANNELS, CONV_STRIDES, strict=True):
@@ -65,7 +68,9 @@ class Conv2dSubsampling(nn.Module):
         self.out = nn.Linear(CONV_CHANNELS[-1] * subsampled_bins(feature_dim), dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x.unsqueeze(0).unsqueeze(0)).squeeze(0)  # (128, T, 19 for 80 features)
+        # By ``reshape`` ncnn has three axes here. Two ``unsqueeze`` give it four, which the ncnn
+        # inside sherpa-ncnn does not quantize: an int8 convolution then computes nonsense.
+        x = self.conv(x.reshape(self.input_shape)).squeeze(0)  # (128, T, 19 for 80 features)
         x = x.permute(1, 0, 2).reshape(self.frames, self.out.in_features)  # channel-major
         return self.out(x)
 

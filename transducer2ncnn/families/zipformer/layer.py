@@ -45,22 +45,22 @@ class Pooling(nn.Module):
         self.frames = stack.frames
         self.proj = nn.Linear(stack.dim, stack.dim, bias=False)
 
-    def forward(self, x: Tensor, share: Tensor, past: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, share: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk's means.
 
         Args:
             x: (T, C).
             share: (T, 1), one over the number of frames up to each.
-            past: (T, 1), the share of the frames before the chunk.
-            avg: (1, C), the mean of those.
+            avg: (1, C), the mean of the frames before the chunk.
 
         Returns:
             (T, C) and the next avg.
         """
-        # A product with a triangle of ones is a cumulative sum; and no product is as large as
-        # the length of a recording, which fp16 would not hold.
+        # A product with a triangle of ones is a cumulative sum. What is summed up is how far the
+        # frames are from the mean so far: in half precision nothing then grows with the length of
+        # a recording, and no weight close to 1, which it rounds to multiples of 1/2048, is needed.
         ones = constant(np.tri(self.frames, dtype=np.float32))
-        mean = torch.matmul(ones, x) * share + torch.matmul(past, avg)
+        mean = avg + torch.matmul(ones, x - avg) * share
         return self.proj(mean), mean[self.frames - 1 :]
 
 
@@ -196,18 +196,18 @@ class Layer(nn.Module):
         self.norm_final = BasicNorm(stack.dim)
 
     def forward(
-        self, x: Tensor, share: Tensor, past: Tensor, caches: tuple[Tensor, ...]
+        self, x: Tensor, share: Tensor, caches: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(T, C) and the caches of this layer → (T, C) and the next caches.
 
         Args:
-            share, past: see ``Pooling.forward``.
+            share: see ``Pooling.forward``.
             caches: those of ``Stack.caches``.
         """
         avg, key, val, val2, conv1, conv2 = caches
         original = x
         x = x + self.feed_forward1(x)
-        pooled, avg = self.pooling(x, share, past, avg)
+        pooled, avg = self.pooling(x, share, avg)
         x = x + pooled
         attended, weights, key, val = self.self_attn(x, key, val)
         x = x + attended

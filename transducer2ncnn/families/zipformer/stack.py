@@ -27,26 +27,30 @@ class LayerStack(nn.Module):
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
         length, *caches = states
-        # All layers have seen as many frames. Their number goes through no product with what the
-        # recording holds: fp16 would not hold that.
-        seen = length[:1].reshape(1, 1)
-        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
-        share = 1.0 / (constant(counts[:, None]) + seen)
-        past = share * seen
+        share, next_length = self.shares(length)
         shapes = list(self.stack.caches().values())
         next_caches: list[tuple[Tensor, ...]] = []
         for i, layer in enumerate(self.layers):
             own = tuple(
                 cache[i : i + 1].reshape(shape) for cache, shape in zip(caches, shapes, strict=True)
             )
-            x, own = layer(x, share, past, own)
+            x, own = layer(x, share, own)
             next_caches.append(own)
-        next_length = length.reshape(len(self.layers), 1) + float(self.stack.frames)
         stacked = [
             torch.cat([cache.reshape(1, *shape) for cache in kind], dim=0)
             for kind, shape in zip(zip(*next_caches, strict=True), shapes, strict=True)
         ]
         return x, [next_length, *stacked]
+
+    def shares(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Of (L,) frames so far: one over the number up to each, (T, 1), and the next (L, 1).
+
+        All layers have seen as many. Half precision counts up to 2,048 chunks; from there on the
+        number stays, and with it the least share of a frame.
+        """
+        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
+        share = 1.0 / (constant(counts[:, None]) + length[:1].reshape(1, 1))
+        return share, length.reshape(len(self.layers), 1) + float(self.stack.frames)
 
 
 class Downsample(nn.Module):
