@@ -1,11 +1,10 @@
 # Delivered precisions on emulated ARM processors, where the configuration names some.
 
-EMULATOR = ".snakemake/emulator"
-
 
 rule install_emulator:
     output:
-        f"{EMULATOR}/installed.json",
+        # The folder around it is what counts, which no storage holds.
+        local(".snakemake/emulator/installed.json"),
     log:
         "logs/install_emulator.log",
     # A cluster's nodes seldom reach the Internet; the machine that submits its jobs does.
@@ -17,7 +16,7 @@ rule install_emulator:
         mem_mb=500,
         runtime=60,
     params:
-        folder=EMULATOR,
+        folder=lambda wildcards, output: Path(output[0]).parent,
         code=cached_digest("workflow_scripts/install_emulator.py"),
     message:
         "fetching an emulator of ARM processors"
@@ -28,7 +27,7 @@ rule install_emulator:
 rule verify_target:
     input:
         unpack(lambda wildcards: by_precision(wildcards, run_on_targets)),
-        emulator=rules.install_emulator.output,
+        emulator=local(".snakemake/emulator/installed.json"),
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
         wavs=test_wavs,
@@ -45,7 +44,7 @@ rule verify_target:
         mem_mb=memory(1500, per_mb=4, audio_mb=test_wavs_mb),
         runtime=minutes(60, per_gb=300),
     params:
-        emulator=EMULATOR,
+        emulator=lambda wildcards, input: Path(input.emulator).parent,
         precisions=lambda wildcards, input: " ".join(
             f"--precision {precision} {shlex.quote(str(Path(input[f'of_{precision}'][0]).parent))}"
             f" {shlex.join(input[f'of_{precision}'][1:])}"
@@ -59,7 +58,7 @@ rule verify_target:
         "{wildcards.model}: running it on an emulated {wildcards.cpu}"
     shell:
         "python -m workflow_scripts.verify_target"
-        " --emulator {params.emulator}"
+        " --emulator {params.emulator:q}"
         " --cpu {wildcards.cpu}"
         " --reference {input.reference:q}"
         " --description {input.description:q}"

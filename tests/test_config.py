@@ -115,6 +115,15 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         ),
         (minimal() | {"precisions": {"mine": 3}}, "precisions: expected for mine keys .*found 3"),
         (minimal() | {"precisions": {"a/b": {"recipe": "int8"}}}, "'a/b' cannot name a precision"),
+        (
+            minimal() | {"precisions": {"headroom": {"recipe": "int8"}}},
+            "'headroom' cannot name a precision: it names other files",
+        ),
+        (
+            minimal() | {"precisions": {"target-max": {"recipe": "int8"}}},
+            "'target-max' cannot name a precision: it names other files",
+        ),
+        (minimal() | {"targets": ["pentium"]}, "targets.0: input should be 'cortex-a53'"),
         (minimal() | {"precisions": {"speed": {"recipe": "fp16"}}}, "'speed' cannot name a prec"),
         (minimal() | {"precisions": {"fp16": {"recipe": "int8"}}}, "fp16 is plain fp16 and cannot"),
         (minimal() | {"precisions": {"int8": {"tolerance": 0.1}}}, "int8.tolerance: unknown key"),

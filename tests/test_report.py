@@ -428,7 +428,7 @@ def test_a_browser_finds_nothing_wrong(
     driver = browser.driver
     assert driver.title == "digits in ncnn"
     assert driver.execute_script("return document.scripts.length") == 0
-    assert driver.execute_script("return document.querySelectorAll('section').length") == 10
+    assert driver.execute_script("return document.querySelectorAll('section').length") == 11
 
 
 def test_a_browser_plays_the_recordings(browser: real_browser.Browser, report: Path) -> None:

@@ -199,7 +199,7 @@ def install(folder: str | Path) -> None:
         UserError: a package cannot be had, or is another than the pinned one; with what to do.
     """
     check_host()
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # APT is run in another one
     packages = folder / PACKAGES
     packages.mkdir(parents=True, exist_ok=True)
     debs = _debs(packages)
