@@ -198,7 +198,7 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
     differ = [row["wav"] for row in rows if row["agree"] == "no"]
     yield f"  {path}: {len(rows)} recordings"
     if known:
-        yield f"    sherpa-ncnn transcribed {right} of {len(known)} exactly as their transcripts say"
+        yield f"    sherpa-ncnn transcribed {right} of {len(known)} as their transcripts say"
     if differ:
         yield f"    WARNING: sherpa-ncnn and plain ncnn differ on {', '.join(differ)}"
     else:
