@@ -94,7 +94,7 @@ def size_of(path):
 
 
 def whereabouts(path):
-    """Where a file is for a person: here, or at its address in a storage."""
+    """Where a file is, as messages name it: its path, or its address in a storage."""
     in_storage = getattr(path, "flags", {}).get("storage_object")
     return in_storage.query if in_storage else str(path)
 

@@ -1,4 +1,4 @@
-# One page for a person, out of everything that was made of a model.
+# One page to read about everything that was made of a model.
 
 
 rule list_rules:

@@ -1,4 +1,4 @@
-# The test wavs, heard by the real sherpa-ncnn and by plain ncnn.
+# The test wavs, transcribed by the real sherpa-ncnn and by plain ncnn.
 
 
 rule transcribe:

@@ -16,7 +16,7 @@ def main() -> None:
         action="append",
         nargs="+",
         metavar=("PRECISION", "SHARD"),
-        help="a precision and what sherpa-ncnn heard with it",
+        help="a precision and what sherpa-ncnn recognised with it",
     )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()

@@ -42,7 +42,7 @@ def main() -> None:
     transcription.write(args.output, transcripts)
     for t in transcripts:
         if not t.agree:
-            print(f"{t.wav}: sherpa-ncnn hears {t.sherpa_ncnn!r}, plain ncnn {t.ncnn!r}")
+            print(f"{t.wav}: sherpa-ncnn recognises {t.sherpa_ncnn!r}, plain ncnn {t.ncnn!r}")
     differ = sum(not t.agree for t in transcripts)
     verdict = f"DIFFER in {differ}, see {args.output}" if differ else "agree in all"
     print(f"{args.sherpa}: {len(transcripts)} recordings; sherpa-ncnn and plain ncnn {verdict}")

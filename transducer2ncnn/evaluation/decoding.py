@@ -151,7 +151,7 @@ def heard(ids: list[int], symbols: list[str]) -> Heard:
 
 
 def decoded(cache: Cache, utterances: list[Utterance]) -> dict[str, Heard]:
-    """What was heard in utterances that are all in the cache, by their ids.
+    """What was recognised in utterances that are all in the cache, by their ids.
 
     Raises:
         UserError: one is not there any more.

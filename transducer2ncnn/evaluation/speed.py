@@ -6,7 +6,7 @@ waiting for it:
 
 - real-time factor: seconds of computing per second of audio, the silence behind it included;
 - first-token latency: seconds from the start of a recording to its first token, had it been spoken
-  live. That is the audio that had to be heard for it, silence before the first word included, and
+  live. That is the audio that had to arrive for it, silence before the first word included, and
   the computing that was not done by then; of all recordings, the median;
 - first token heard: the audio alone;
 - peak memory: of the whole process, Python (some 35 MB) included;
@@ -108,7 +108,7 @@ def run(
 def _stream(
     loaded: Any, samples: np.ndarray, tail_seconds: float
 ) -> tuple[float, float, float | None, float | None]:
-    """Seconds of computing and of audio; audio heard and seconds gone by at the first token."""
+    """Seconds of computing and of audio; audio arrived and seconds gone by at the first token."""
     samples = np.concatenate([samples, silence(tail_seconds)])
     size = int(CHUNK * SAMPLE_RATE)
     computing = clock = 0.0

@@ -32,7 +32,7 @@ class Transcript:
 def sherpa_texts(
     folder: str | Path, recordings: dict[str, np.ndarray], threads: int, tail_seconds: float
 ) -> list[str]:
-    """What sherpa-ncnn hears in each recording, in a process of its own.
+    """What sherpa-ncnn recognises in each recording, in a process of its own.
 
     Args:
         folder: a delivered model: six model files and tokens.txt.

@@ -19,7 +19,7 @@ from transducer2ncnn.quantization.ranges import Range
 MIN_TOKENS = 10
 
 ADVICE = (
-    "More calibration audio of the kind that the model will hear, or layers left out of "
+    "More calibration audio of the kind that the model is used on, or layers left out of "
     "quantization, may help."
 )
 
@@ -161,7 +161,7 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
     if wrong := list(_wrong_ranges(examined.ranges, limits.min_input_snr)):
         yield (
             "range",
-            f"{'; '.join(wrong)}. Calibrate on recordings of speech as the model will hear it; "
+            f"{'; '.join(wrong)}. Calibrate on speech like what the model is used on; "
             f"the limit is precisions.{precision}.min_input_snr, {limits.min_input_snr:g} dB.",
         )
     figures = examined.figures

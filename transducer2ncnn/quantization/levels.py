@@ -1,4 +1,4 @@
-"""How loud recordings are: what int8 is calibrated on must be like what the model will hear."""
+"""How loud recordings are: what int8 is calibrated on must be like what the model is used on."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def far(calibration: Mapping[str, Measured], heard: Iterable[np.ndarray]) -> Ite
     by = "" if math.isinf(mine - theirs) else f" by {abs(mine - theirs):.0f} dB"
     yield (
         f"the calibration audio is far {how} than the test audio{by}: {shown(mine)} and "
-        f"{shown(theirs)}. int8's ranges are then not those of what the model "
-        "hears; calibrate on recordings like the ones that it will hear."
+        f"{shown(theirs)}. int8's ranges are then not those of the model's "
+        "speech; calibrate on recordings like those that it is used on."
     )
 
 
 def shown(level: float) -> str:
-    """A level for a person."""
+    """A level as messages state it."""
     return "digital silence" if math.isinf(level) else f"{level:.0f} dB of full scale"

@@ -1,7 +1,7 @@
 """Whether the ranges that int8 gives to the layers' inputs are those of real audio.
 
 A layer's input scale maps the magnitudes up to a threshold to int8, and clips those beyond. If it
-was observed on audio that is nothing like what the model will hear, or damaged since, the threshold
+was observed on audio that is nothing like the model's speech, or damaged since, the threshold
 is far from what goes into the layer. So each input is taken from the fp32 network on recordings,
 and quantized by the layer's scale: what is left is a signal-to-noise ratio.
 """

@@ -216,7 +216,7 @@ def _systems(artifacts: Artifacts) -> list[Json]:
 
 
 def _differences(artifacts: Artifacts, folder: Path) -> dict[str, list[Json]]:
-    """The utterances that a precision hears otherwise than PyTorch, with what to play."""
+    """The utterances that a precision transcribes differently from PyTorch, with what to play."""
     return {
         precision: [
             {
@@ -298,7 +298,7 @@ def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
             bars = [
                 Bar(p, colors[p], *(measured[p][key][k] for k in ("median", "min", "max")))
                 for p in artifacts.verification
-                # Where nothing was heard, there is no latency.
+                # Where nothing was recognised, there is no latency.
                 if p in measured and measured[p][key]
             ]
             if bars:

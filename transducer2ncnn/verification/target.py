@@ -1,5 +1,5 @@
-"""Delivered precisions on an emulated ARM processor: what sherpa-ncnn hears there, and how far ncnn
-is from PyTorch at sherpa-ncnn's own options.
+"""Delivered precisions on an emulated ARM processor: what sherpa-ncnn recognises there, and how far
+ncnn is from PyTorch at sherpa-ncnn's own options.
 
 Emulation proves arithmetic and says nothing of speed. It is slow: the audio is cut to what a model
 of its size can be run on in minutes, and the result says to how much.
@@ -100,7 +100,7 @@ def verify(
 
 
 def check(found: Mapping[str, Any], tolerance: float, quantized: Sequence[str], cpu: str) -> None:
-    """Refuse what an emulated processor computes or hears otherwise.
+    """Refuse what an emulated processor computes or recognises differently.
 
     Raises:
         UserError: naming the precision, the part and how far it is off, or the texts.

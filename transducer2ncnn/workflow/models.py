@@ -140,8 +140,8 @@ class AnyModel(Section):
     calibration_wavs: Files = Field(
         [],
         description="recordings that int8-table is calibrated on: a pattern, a folder, a list file "
-        "(.txt, a path a line), or a list of these. A minute of what the model will hear is a "
-        "good start; not the recordings that it is tested on",
+        "(.txt, a path a line), or a list of these. A minute of speech like what "
+        "the model is used on is a good start; not the recordings that it is tested on",
     )
     transcripts: File | None = Field(
         None,

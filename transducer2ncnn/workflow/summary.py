@@ -1,4 +1,4 @@
-"""What a run made and where, and what it did not and why, for a person."""
+"""What a run made and where, and what it did not and why."""
 
 from __future__ import annotations
 

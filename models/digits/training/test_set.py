@@ -26,7 +26,7 @@ def connected_digits(
     Args:
         folder: of the Free Spoken Digit Dataset.
         count: how many utterances.
-        speaker: only this one, with all his takes: for a model that never heard him. Without
+        speaker: only this one, with all his takes: for a model that was not trained on him. Without
             it, the speakers of the training, with the test takes alone.
         seed: of the choice of words, recordings and pauses.
     """
