@@ -26,7 +26,7 @@ test: $(READY) ## style, types and all tests
 
 test-fast: $(READY) ## style and the tests that take seconds: no native tools, no Snakemake runs
 	$(VENV)/bin/ruff check .
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m "not workflow and not native"
 
 docs: $(READY) ## write the pages that are generated
 	$(VENV)/bin/python -m workflow_scripts.document_configuration --output docs/configuration.md

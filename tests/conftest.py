@@ -79,20 +79,61 @@ def random_toy(**sizes: int) -> Transducer:
     return model.untrained(family, architecture).eval().requires_grad_(False)
 
 
-#: Files whose tests take minutes, the longest first. Begun last, one would leave a core waiting.
-LONG = (
+#: Files whose tests run the workflow, longest first: begun last, one would leave a core waiting.
+WORKFLOW = (
     "test_slurm.py",
     "test_workflow.py",
     "test_storage.py",
     "test_sources.py",
     "test_new_family.py",
     "test_streaming_families.py",
+    "test_evaluation.py",
+    "test_faults.py",
+    "test_many_models.py",
+)
+#: Files whose tests run pnnx, ncnn, sherpa-ncnn, an emulator or a browser, or PyTorch for long.
+NATIVE = (
+    "test_agreement.py",
+    "test_calibration.py",
+    "test_checkpoint.py",
+    "test_conv_emformer.py",
+    "test_digits.py",
+    "test_export.py",
+    "test_families.py",
+    "test_fuzz.py",
+    "test_headroom.py",
+    "test_hostile_checkpoint.py",
+    "test_hostile_files.py",
+    "test_hostile_hub.py",
+    "test_hub.py",
+    "test_int8_gate.py",
+    "test_isolated.py",
+    "test_layers.py",
+    "test_layerwise.py",
+    "test_norms.py",
+    "test_proof.py",
+    "test_provenance.py",
+    "test_quantize.py",
+    "test_recipes.py",
+    "test_report.py",
+    "test_resources.py",
+    "test_rewrite.py",
+    "test_sherpa.py",
+    "test_targets.py",
+    "test_training.py",
+    "test_verification.py",
+    "test_zipformer.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: i for i, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+    order = {name: i for i, name in enumerate(WORKFLOW)}
+    items.sort(key=lambda item: order.get(item.path.name, len(WORKFLOW)))
+    for item in items:
+        if item.path.name in WORKFLOW:
+            item.add_marker(pytest.mark.workflow)
+        elif item.path.name in NATIVE:
+            item.add_marker(pytest.mark.native)
 
 
 @dataclass

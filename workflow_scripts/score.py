@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--precision", required=True)
     parser.add_argument("--manifest", required=True, help="checked")
     parser.add_argument("--pytorch", required=True, nargs="+", help="what PyTorch recognised")
-    parser.add_argument("--sherpa-ncnn", required=True, nargs="+", help="what sherpa-ncnn did")
+    parser.add_argument("--sherpa-ncnn", required=True, nargs="+", help="and sherpa-ncnn")
     parser.add_argument("--decoding", required=True, help="how both searched")
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
