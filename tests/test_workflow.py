@@ -65,6 +65,7 @@ def choosing(precision: str, *parts: str) -> set[str]:
 
 
 BOTH = ("encoder", "joiner")
+HEADROOM = "projection: measuring the headroom in fp16"
 
 
 def test_it_makes_every_artifact(finished: Workflow) -> None:
@@ -201,6 +202,7 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
         "projection: tracing the decoder",
         "projection: converting the decoder to fp32",
         "projection: converting the decoder to fp16",
+        HEADROOM,
         *quantizing("int8-table"),
         *choosing("my-int8", "decoder"),
         *quantizing("my-int8", "decoder"),
@@ -212,10 +214,17 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
 def test_one_models_config_leaves_the_other_alone(finished: Workflow) -> None:
     config = finished.config()
     config["models"]["projection"]["test_wavs"] = "wavs/a.wav"
-    # The test wavs are what is quantized is compared with fp32 on, too.
+    # The test wavs are what the headroom is measured on, and what is quantized compared with fp32.
     assert finished.planned(config) == {
-        "projection: transcribing with fp32",
-        "projection: transcribing with fp16",
+        HEADROOM,
+        *(
+            f"projection: {what}"
+            for precision in ("fp32", "fp16")
+            for what in (
+                f"transcribing with {precision}",
+                f"putting together results/projection/sherpa-ncnn/{precision}",
+            )
+        ),
         *(quantizing("int8-table") | of("int8-table", "projection")),
         *(quantizing("my-int8") | of("my-int8", "projection")),
     }
