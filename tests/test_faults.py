@@ -173,7 +173,7 @@ def test_a_full_disk(small_disk: Path, finished: Faulty) -> None:
 
 def test_a_script_says_that_the_disk_is_full() -> None:
     write = "lambda: open('/dev/full', 'w').write('x' * 100_000)"
-    script = f"from transducer2ncnn import errors; errors.run({write})"
+    script = f"from transducer2ncnn.base import errors; errors.run({write})"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
