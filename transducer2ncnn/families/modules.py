@@ -6,6 +6,7 @@ as it is once its scales are folded.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -37,7 +38,9 @@ class BasicNorm(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.register_buffer("eps", torch.tensor(0.25).log())
+        # Not a tensor's log: computing one on the meta device, where models are built, loads
+        # PyTorch's whole compiler.
+        self.register_buffer("eps", torch.tensor(math.log(0.25)))
 
     def forward(self, x: Tensor) -> Tensor:
         # A Python number, so that the trace holds a constant rather than a tensor to load.
