@@ -12,6 +12,7 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.formats import blobs
 
 
 class Network:
@@ -82,18 +83,19 @@ class NcnnTransducer:
         self._encoder, self._decoder, self._joiner = (
             Network(*files[part], threads) for part in PARTS
         )
-        self._encoder_outputs = [f"out{i}" for i in range(len(architecture.batch_axes()))]
+        self._encoder_outputs = blobs.outputs(len(architecture.batch_axes()))
 
     def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        blobs = {f"in{i}": array for i, array in enumerate(inputs)}
-        outputs = self._encoder.run(blobs, self._encoder_outputs)
+        outputs = self._encoder.run(blobs.inputs(inputs), self._encoder_outputs)
         return outputs[0], self.architecture.carried(outputs)
 
     def decode(self, context: Sequence[int]) -> np.ndarray:
-        (out,) = self._decoder.run({"in0": np.array(context, dtype=np.int32)}, ["out0"])
+        (out,) = self._decoder.run(
+            blobs.inputs([np.array(context, dtype=np.int32)]), [blobs.OUTPUT]
+        )
         return out.reshape(-1)
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
-        (logits,) = self._joiner.run({"in0": frame, "in1": decoder_out}, ["out0"])
+        (logits,) = self._joiner.run(blobs.inputs([frame, decoder_out]), [blobs.OUTPUT])
         # A row where the joiner makes rows of what it is given.
         return logits.reshape(-1)

@@ -26,7 +26,7 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.families.registry import described
-from transducer2ncnn.formats import npz
+from transducer2ncnn.formats import blobs, npz
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
 from transducer2ncnn.formats.layers import WEIGHTED
@@ -136,7 +136,9 @@ def errors(
         if len(samples):
             runs.append(graph_inputs(transducer, samples))
     states = enumerate(architecture.states(), start=architecture.first_state)
-    carried = {"encoder": {f"out{i}": (f"in{i}", state.shape) for i, state in states}}
+    carried = {
+        "encoder": {blobs.output_name(i): (blobs.input_name(i), state.shape) for i, state in states}
+    }
     return {
         "recordings": len(runs),
         "seconds": SECONDS - left / SAMPLE_RATE,

@@ -8,6 +8,7 @@ import numpy as np
 
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
+from transducer2ncnn.formats import blobs
 
 #: Blobs of a graph by name.
 Blobs = dict[str, np.ndarray]
@@ -22,12 +23,12 @@ def graph_inputs(transducer: NcnnTransducer, samples: np.ndarray) -> dict[str, l
     encoder: list[Blobs] = []
     frames: list[np.ndarray] = []
     for inputs, outputs in search.stream(transducer, samples):
-        encoder.append({f"in{i}": x for i, x in enumerate(inputs)})
+        encoder.append(blobs.inputs(inputs))
         frames.extend(outputs)
     steps = list(search.greedy(transducer, frames))
     contexts = [context for context, _ in itertools.groupby(step.context for step in steps)]
     return {
         "encoder": encoder,
-        "decoder": [{"in0": np.array(context, dtype=np.int32)} for context in contexts],
-        "joiner": [{"in0": step.frame, "in1": step.decoder_out} for step in steps],
+        "decoder": [blobs.inputs([np.array(context, dtype=np.int32)]) for context in contexts],
+        "joiner": [blobs.inputs([step.frame, step.decoder_out]) for step in steps],
     }

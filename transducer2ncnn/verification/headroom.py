@@ -25,6 +25,7 @@ from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.export.norms import ROOT
 from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.formats import blobs as names
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.formats.param import Layer
@@ -201,13 +202,13 @@ def describe(param: Path, part: str, modules: Sequence[tuple[str, str]]) -> list
                 )
                 for i, blob in enumerate(layer.outputs)
                 # Token ids are not computed with.
-                if (part, blob) != ("decoder", "in0")
+                if (part, blob) != ("decoder", names.INPUT)
             ]
     return blobs
 
 
 def _kind(layer: Layer, output: int, part: str) -> str:
-    if part == "joiner" and layer.outputs[output] == "out0":
+    if part == "joiner" and layer.outputs[output] == names.OUTPUT:
         return "logits"
     if layer.type == "LSTM" and output == CELL:
         return "cell state of an LSTM"
@@ -281,17 +282,17 @@ class _Watched:
         self.architecture = architecture
         self.parts = {part: _Part(*files[part], blobs[part]) for part in PARTS}
         self.recording = ""
-        self._encoder_outputs = [f"out{i}" for i in range(len(architecture.batch_axes()))]
+        self._encoder_outputs = names.outputs(len(architecture.batch_axes()))
 
     def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        blobs = {f"in{i}": array for i, array in enumerate(inputs)}
+        blobs = names.inputs(inputs)
         outputs = self.parts["encoder"].run(blobs, self._encoder_outputs, self.recording)
         return outputs[0], self.architecture.carried(outputs)
 
     def decode(self, context: Sequence[int]) -> np.ndarray:
-        blobs = {"in0": np.array(context, dtype=np.int32)}
-        return self.parts["decoder"].run(blobs, ["out0"], self.recording)[0].reshape(-1)
+        blobs = names.inputs([np.array(context, dtype=np.int32)])
+        return self.parts["decoder"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)
 
     def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
-        blobs = {"in0": frame, "in1": decoder_out}
-        return self.parts["joiner"].run(blobs, ["out0"], self.recording)[0].reshape(-1)
+        blobs = names.inputs([frame, decoder_out])
+        return self.parts["joiner"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)

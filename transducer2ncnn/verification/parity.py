@@ -25,6 +25,7 @@ import numpy as np
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.formats import blobs as names_of
 from transducer2ncnn.formats import npz, sherpa
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats.layers import WEIGHTED
@@ -176,7 +177,7 @@ def _compare_streaming(
     blobs = []
     for i in range(segments):
         segment = features[i * architecture.hop :][: architecture.segment]
-        inputs = {f"in{j}": a for j, a in enumerate(architecture.encoder_inputs(segment, states))}
+        inputs = names_of.inputs(architecture.encoder_inputs(segment, states))
         results = network.run(inputs, names)
         _check_states(architecture, results, param)
         states = architecture.carried(results)

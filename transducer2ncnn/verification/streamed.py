@@ -17,6 +17,7 @@ import numpy as np
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
 from transducer2ncnn.families.registry import described
+from transducer2ncnn.formats import blobs as names_of
 
 #: Pairs of inputs of the decoder and the joiner that are run, at most.
 SAMPLES = 10
@@ -38,12 +39,12 @@ def outputs(
     with np.load(reference) as arrays:
         features = arrays["encoder/streaming/features"]
         states = architecture.initial_states()
-        names = [f"out{i}" for i in range(len(architecture.batch_axes()))]
+        names = names_of.outputs(len(architecture.batch_axes()))
         fitting = (len(features) - architecture.segment) // architecture.hop + 1
         for i in range(min(segments, fitting)):
             segment = features[i * architecture.hop :][: architecture.segment]
             inputs = architecture.encoder_inputs(segment, states)
-            blobs = {f"in{j}": array for j, array in enumerate(inputs)}
+            blobs = names_of.inputs(inputs)
             results = networks["encoder"].run(blobs, names)
             states = architecture.carried(results)
             found |= {
@@ -59,7 +60,7 @@ def outputs(
                     for key in arrays
                     if key.startswith(f"{case}/in")
                 }
-                (found[f"{case}/out0"],) = networks[part].run(blobs, ["out0"])
+                (found[f"{case}/out0"],) = networks[part].run(blobs, [names_of.OUTPUT])
     return found
 
 
