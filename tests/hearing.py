@@ -1,4 +1,4 @@
-"""What sherpa-ncnn hears, to be called in a process of its own: it imports nothing that is slow."""
+"""What sherpa-ncnn recognises, for a process of its own: nothing that is slow is imported."""
 
 from __future__ import annotations
 

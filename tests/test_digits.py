@@ -1,4 +1,4 @@
-"""The model that ships: its files, and what sherpa-ncnn hears with it."""
+"""The model that ships: its files, and what sherpa-ncnn recognises with it."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_a_changed_recording_in_the_bucket_is_noticed(stored: Workflow, server: 
 
 
 def test_what_is_cached_is_told_apart(first: Workflow) -> None:
-    """By what it hangs on, and that is more than what Snakemake looks at by itself."""
+    """By what it depends on, which is more than what Snakemake looks at by itself."""
     assert ran(first) >= CACHED_LOGS
     folder = first.work / "results"
     linked = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_symlink()}
