@@ -95,7 +95,7 @@ class WholeUtterance(nn.Module):
 
 
 def pooled(pooling: Pooling, x: Tensor) -> Tensor:
-    counts = torch.arange(1, x.shape[1] + 1)[:, None]
+    counts = torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
     return pooling.proj(x.float().cumsum(dim=1) / counts)
 
 
@@ -106,14 +106,15 @@ def attention(attn: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor]:
         (s.attention_dim, s.attention_dim, s.attention_dim // 2, POS_DIM * s.num_heads), dim=2
     )
     query, position = chunks(attn, query), chunks(attn, position)  # (N, n, H, T', d)
-    table = F.linear(torch.from_numpy(position_table(s)), attn.linear_pos.weight)
+    table = F.linear(torch.from_numpy(position_table(s)).to(x.device), attn.linear_pos.weight)
     table = table.reshape(-1, s.num_heads, POS_DIM).permute(1, 2, 0)  # (H, POS_DIM, left + 2T' − 1)
     scores = query @ windows(attn, key).transpose(-1, -2)
     by_distance = position @ table
     if s.frames > 1:
         # Row i from column T' − 1 − i on.
         span = s.left + s.frames
-        columns = torch.arange(span) + torch.arange(s.frames - 1, -1, -1)[:, None]
+        rows = torch.arange(s.frames - 1, -1, -1, device=x.device)[:, None]
+        columns = torch.arange(span, device=x.device) + rows
         by_distance = by_distance.gather(-1, columns.expand(*by_distance.shape[:-1], span))
     weights = (scores + by_distance).float().softmax(dim=-1)
     return weights, attn.out_proj(attended(attn, weights, val))
