@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from transducer2ncnn.base.errors import UserError
 
 #: The three networks of a transducer; each is traced, converted and stored by itself.
 PARTS = ("encoder", "decoder", "joiner")
+PartName = Literal["encoder", "decoder", "joiner"]
 
 #: What follows the part in a file's name.
 STEM = "_jit_trace-pnnx.ncnn"
