@@ -1,6 +1,6 @@
 # Names of files: which ncnn files a precision consists of, and where they are.
 
-from transducer2ncnn.base.layout import file_name
+from transducer2ncnn.base.layout import TRANSCRIBE, file_name
 from transducer2ncnn.workflow import kept
 
 
@@ -37,7 +37,7 @@ def delivered_like(precision, name):
     """The same of the folder ``name``, whose files are called as a precision's are."""
     folder = f"results/{{model}}/sherpa-ncnn/{name}"
     files = [f for part, whose in parts_of(precision).items() for f in pair(folder, part, whose)]
-    return [*files, f"{folder}/tokens.txt"]
+    return [*files, f"{folder}/{TRANSCRIBE}", f"{folder}/tokens.txt"]
 
 
 def network(part):

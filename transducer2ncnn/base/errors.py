@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from types import TracebackType
 
 
 class UserError(Exception):
@@ -14,6 +15,16 @@ class UserError(Exception):
 def shown(text: str, limit: int = 100) -> str:
     """A text from a file, cut to what a message can show of it."""
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def end_quietly_when_interrupted() -> None:
+    """Let Ctrl-C end this process as it ends any, without a traceback of where it was."""
+
+    def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, at)
+
+    sys.excepthook = hook
 
 
 def run(main: Callable[[], None]) -> None:

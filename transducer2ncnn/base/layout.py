@@ -14,6 +14,9 @@ PartName = Literal["encoder", "decoder", "joiner"]
 #: What follows the part in a file's name.
 STEM = "_jit_trace-pnnx.ncnn"
 
+#: The script in each folder for sherpa-ncnn that runs the folder on recordings.
+TRANSCRIBE = "transcribe.py"
+
 #: (param, bin) of each part.
 Files = dict[str, tuple[Path, Path]]
 
