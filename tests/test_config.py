@@ -442,6 +442,7 @@ def test_a_training_folders_checkpoints_are_looked_at(tmp_path: Path) -> None:
         ("x.pt/y", "there is no file 'x.pt/y'"),
         ("a\0b", "cannot name a file"),
         ("/dev/null", "is a device or a pipe"),
+        ("a{b}/x.pt", "has a brace in its name, .*: `ln -s 'a{b}/x.pt' another-name`"),
     ],
 )
 def test_what_is_no_file_is_said_to_be_none(path: str, message: str) -> None:
@@ -457,6 +458,15 @@ def test_what_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("transducer2ncnn.base.inputs.open", denied, raising=False)
     with pytest.raises(UserError, match="'x.pt' may not be read .permission denied.*chmod"):
         config.parse(minimal())
+
+
+def test_braces_are_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "wavs/{c}.wav").touch()
+    for naming in ("wavs", "wavs/*.wav", "wavs/{c}.wav"):
+        with pytest.raises(UserError, match="test_wavs: 'wavs/{c}.wav' has a brace in its name"):
+            config.parse(minimal(test_wavs=naming))
+    with pytest.raises(UserError, match=r"'wavs/{a,b}.wav': braces are not expanded here. Expe"):
+        config.parse(minimal(test_wavs="wavs/{a,b}.wav"))
 
 
 def test_a_list_file_names_the_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 
@@ -25,6 +26,20 @@ def expanded(path: str) -> str:
     return os.path.expanduser(path)
 
 
+def check_name(path: str | Path) -> None:
+    """Refuse a path that Snakemake would not take as it stands.
+
+    Raises:
+        UserError: there is a brace in it.
+    """
+    if "{" in str(path) or "}" in str(path):
+        link = f"ln -s {shlex.quote(str(path))} another-name"
+        raise UserError(
+            f"{_quoted(path)} has a brace in its name, where Snakemake sees a wildcard. Rename it, "
+            f"or name a link to it: `{link}`"
+        )
+
+
 def check(path: str | Path, peek: bool = True) -> None:
     """Refuse what is no file that can be read, or stands in for one that was not fetched.
 
@@ -35,6 +50,7 @@ def check(path: str | Path, peek: bool = True) -> None:
     Raises:
         UserError: with what is there instead, and what mends it.
     """
+    check_name(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as e:

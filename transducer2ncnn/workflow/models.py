@@ -80,6 +80,11 @@ def _matching_files(items: Any) -> list[str]:
             # A link that leads nowhere matches as well, and is then refused.
             found = [f for f in glob.glob(item, recursive=True) if not is_folder(f)]
         if not found:
+            if "{" in item:
+                raise ValueError(
+                    f"no file matches {item!r}: braces are not expanded here. Expected a list of "
+                    "patterns, such as [a/*.wav, b/*.wav]"
+                )
             if not glob.has_magic(item):
                 _check(item)
             raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
