@@ -9,7 +9,10 @@ ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(ROOT))
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.workflow import yaml_file
+from transducer2ncnn.workflow import streams, yaml_file
+
+# In the jobs that are a Snakemake of their own as well.
+streams.survive_closed_pipes()
 
 
 def refuse(message):

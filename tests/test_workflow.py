@@ -374,7 +374,7 @@ def test_a_folder_can_be_asked_for(finished: Workflow, target: str) -> None:
         "projection: transcribing with fp16",
         "projection: writing the manifest",
     }
-    assert planned - {f"{target} is complete"} == messages
+    assert planned - {f"all of {target}"} == messages
 
 
 def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def test_it_is_a_module_of_another_workflow(finished: Workflow) -> None:
         (" as export_*", "export_results/projection/"),
     ):
         done = outer(finished, renamed, "-n", target)
-        assert f"{target} is complete" in done.stdout
+        assert f"all of {target}" in done.stdout
         assert "putting together" not in done.stdout
     # What is below its results can be put elsewhere; what the configuration names stays.
     planned = outer(finished, " as export_*", "-n", "-p", prefix="elsewhere/").stdout
@@ -496,7 +496,7 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
 
     planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
-    assert "results/m is complete" in planned
+    assert "all of results/m" in planned
     assert "comparing fp32" not in planned
     missing = snakemake()
     assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
@@ -564,6 +564,20 @@ def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert "error: models.no-projection.calibration_wavs: missing." in said
     assert "Traceback" not in said
+
+
+def test_a_closed_pipe_leaves_no_run_waiting(tmp_path: Path) -> None:
+    """As `snakemake … | head -n 1` does it: Snakemake's log, and what jobs say."""
+    workflow = Workflow(tmp_path)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # Of the first job on, whose end the scheduler waits for.
+    with workflow.start(workflow.config(), "--cores", "1", "list_models", **pipes) as process:
+        while "listing models" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    assert not list((workflow.work / ".snakemake" / "locks").glob("*"))
+    assert "precisions" in (workflow.work / "logs" / "list_models.log").read_text()
 
 
 def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
