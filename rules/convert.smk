@@ -3,7 +3,7 @@
 
 rule convert:
     input:
-        traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
+        traced=traced("{part}"),
     output:
         **dict(zip(("param", "bin"), stored("{part}", "fp32"))),
     log:

@@ -8,6 +8,11 @@ def pair(folder, part, precision):
     return [f"{folder}/{file_name(part, precision, kind)}" for kind in ("param", "bin")]
 
 
+def traced(part):
+    """TorchScript of a part."""
+    return f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt"
+
+
 def stored(part, precision):
     """The ncnn files of a part: plain ones of fp32 or fp16, or a precision's quantized ones."""
     return pair(f"results/{{model}}/ncnn/{precision}", part, precision)

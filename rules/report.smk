@@ -1,6 +1,31 @@
 # One page to read about everything that was made of a model.
 
 
+def rules_of(wildcards):
+    """The rules that make a model's artifacts, and which depends on which.
+
+    Snakemake's own graph (--rulegraph) would take a process with all its modules; that of the run
+    itself holds what the run was asked for, which may be one file.
+    """
+    rules, edges, seen = set(), set(), set()
+
+    def follow(rule, wildcards):
+        for file in rule.expand_input(wildcards)[0]:
+            maker = next((other for other in workflow.rules if other.is_producer(file)), None)
+            if maker is None:
+                continue
+            edges.add((maker.name, rule.name))
+            if file not in seen:
+                seen.add(file)
+                rules.add(maker.name)
+                follow(maker, maker.get_wildcards(file))
+
+    folder = f"results/{wildcards.model}"
+    follow(workflow.get_rule(folder), {})
+    edges = {edge for edge in edges if edge[1] != folder}
+    return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
+
+
 rule list_rules:
     output:
         "results/{model}/rules.json",
@@ -15,20 +40,13 @@ rule list_rules:
         mem_mb=memory(400),
         runtime=minutes(5),
     params:
-        snakefile=ROOT / "Snakefile",
-        # Without the other models, so that their changes do not make this one's report stale.
-        config=lambda wildcards: json.dumps(
-            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
-        ),
-        workflow=digest("Snakefile", "rules/*.smk"),
+        rules=rules_of,
         code=code("list_rules"),
     message:
         "{wildcards.model}: listing the rules that make it"
     shell:
         "python -m workflow_scripts.list_rules"
-        " --snakefile {params.snakefile:q}"
-        " --config {params.config:q}"
-        " --target results/{wildcards.model}"
+        " --rules {params.rules:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 

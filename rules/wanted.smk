@@ -4,7 +4,7 @@
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
-    wanted = [f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS]
+    wanted = [traced(part) for part in PARTS]
     wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
         wanted += networks_of(precision)
