@@ -9,6 +9,7 @@ rule convert:
     log:
         "logs/{model}/convert-{part}.log",
     cache: CACHING
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:

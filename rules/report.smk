@@ -1,12 +1,24 @@
 # One page to read about everything that was made of a model.
 
 
-def rules_of(wildcards):
-    """The rules that make a model's artifacts, and which depends on which.
+class RulesOf:
+    """The rules that make a model's artifacts, and which depends on which, as JSON.
 
     Snakemake's own graph (--rulegraph) would take a process with all its modules; that of the run
-    itself holds what the run was asked for, which may be one file.
+    itself holds what the run was asked for, which may be one file. As a parameter that is found out
+    where a command takes it up: every run that is planned would be slower by it.
     """
+
+    def __init__(self, wildcards):
+        self._folder = f"results/{wildcards.model}"
+
+    def __str__(self):
+        rules, edges = rules_behind(workflow.get_rule(self._folder))
+        return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
+
+
+def rules_behind(folder):
+    """What makes the files that a folder stands for: names of rules, and pairs of these."""
     rules, edges, seen = set(), set(), set()
 
     def follow(rule, wildcards):
@@ -20,10 +32,8 @@ def rules_of(wildcards):
                 rules.add(maker.name)
                 follow(maker, maker.get_wildcards(file))
 
-    folder = f"results/{wildcards.model}"
-    follow(workflow.get_rule(folder), {})
-    edges = {edge for edge in edges if edge[1] != folder}
-    return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
+    follow(folder, {})
+    return rules, {edge for edge in edges if edge[1] != folder.name}
 
 
 rule list_rules:
@@ -40,7 +50,13 @@ rule list_rules:
         mem_mb=memory(400),
         runtime=minutes(5),
     params:
-        rules=rules_of,
+        rules=RulesOf,
+        # What the rules follow from. Without the other models, so that their changes do not make
+        # this one's report stale.
+        config=lambda wildcards: json.dumps(
+            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
+        ),
+        workflow=digest("Snakefile", "rules/*.smk"),
         code=code("list_rules"),
     message:
         "{wildcards.model}: listing the rules that make it"

@@ -11,6 +11,7 @@ rule trace:
     log:
         "logs/{model}/trace.log",
     cache: CACHING
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:

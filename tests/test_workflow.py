@@ -353,7 +353,7 @@ def test_the_same_bytes_on_one_core_in_another_number_of_shards(
     alone = Named(tmp_path)
     config = alone.config()
     del config["models"]["no-projection"]
-    config["precisions"]["int8-table"]["shards"] = 3
+    config["precisions"]["int8-table"]["shards"] = 1
     alone.run(config, cores=1)
 
     def files(workflow: Workflow) -> dict[str, bytes]:

@@ -44,7 +44,9 @@ class Calibration(Section):
     """How calibrated precisions observe their recordings."""
 
     shards: int = Field(
-        2, ge=1, description="jobs that the observing is spread over; the result is the same"
+        2,
+        ge=1,
+        description="jobs that the observing is spread over, at most; the result is the same",
     )
 
 
@@ -80,8 +82,11 @@ class Evaluation(Section):
         "greedy_search", description="how sherpa-ncnn and PyTorch search"
     )
     num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
-    shards: int = Field(
-        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
+    shards: int | None = Field(
+        None,
+        ge=1,
+        description="jobs that each system's decoding is spread over; the figures are the same. "
+        "By default 2, and 1 for less than a minute of audio",
     )
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
     max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -45,9 +46,14 @@ def code_digest(
     for path in sorted(_reached(root / script, family, root)):
         dump, _ = _parsed(path.read_text(encoding="utf-8"))
         digest.update(f"{path.relative_to(root)}\n{dump}\n".encode())
-    for distribution in distributions:
-        digest.update(f"{distribution} {_version(distribution)}\n".encode())
+    for installed in versions(distributions):
+        digest.update(f"{installed}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def versions(distributions: Iterable[str]) -> list[str]:
+    """The name and the version of each, as they are installed here."""
+    return [f"{distribution} {_version(distribution)}" for distribution in distributions]
 
 
 def _version(distribution: str) -> str:
@@ -90,6 +96,7 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
     return ast.dump(tree), tuple(modules)
 
 
+@functools.cache
 def _files_of(module: str, root: Path) -> list[Path]:
     """The files that importing a module of the project runs: its own and its parents'."""
     names = module.split(".")
