@@ -12,18 +12,23 @@ class RulesOf:
     def __init__(self, wildcards):
         self._folder = f"results/{wildcards.model}"
 
-    def __str__(self):
+    @functools.cached_property
+    def _found(self):
         rules, edges = rules_behind(workflow.get_rule(self._folder))
         return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
+
+    def __str__(self):
+        return self._found
 
 
 def rules_behind(folder):
     """What makes the files that a folder stands for: names of rules, and pairs of these."""
     rules, edges, seen = set(), set(), set()
+    makers = [rule for rule in workflow.rules if rule.output]
 
     def follow(rule, wildcards):
         for file in rule.expand_input(wildcards)[0]:
-            maker = next((other for other in workflow.rules if other.is_producer(file)), None)
+            maker = next((other for other in makers if other.is_producer(file)), None)
             if maker is None:
                 continue
             edges.add((maker.name, rule.name))
