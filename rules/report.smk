@@ -5,8 +5,8 @@ class RulesOf:
     """The rules that make a model's artifacts, and which depends on which, as JSON.
 
     Snakemake's own graph (--rulegraph) would take a process with all its modules; that of the run
-    itself holds what the run was asked for, which may be one file. As a parameter that is found out
-    where a command takes it up: every run that is planned would be slower by it.
+    itself holds what the run was asked for, which may be one file. A parameter that is found out
+    where a command takes it up: planning many models would take a third longer.
     """
 
     def __init__(self, wildcards):
@@ -18,7 +18,8 @@ class RulesOf:
         return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
 
     def __str__(self):
-        return self._found
+        # A dry run puts commands together as well, and runs none.
+        return "…" if workflow.dryrun else self._found
 
 
 def rules_behind(folder):
