@@ -190,13 +190,17 @@ def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(
 
 
 @pytest.mark.parametrize("number", [1, DETAILED + 1])
-def test_little_headroom_is_said(tmp_path: Path, number: int) -> None:
+def test_what_devices_may_compute_wrong_is_said(tmp_path: Path, number: int) -> None:
     names = [f"m{i}" for i in range(number)]
-    path = tmp_path / "m0" / "verification" / "headroom.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(made_up.headroom(("blob '35' reaches 41,000",))))
-    jobs = [job(name, makes=frozenset({str(path)})) for name in names]
+    folder = tmp_path / "m0" / "verification"
+    folder.mkdir(parents=True)
+    warnings = ("blob '35' reaches 41,000", "fp16 on an emulated cortex-a76: another text")
+    headroom, target = folder / "headroom.json", folder / "target-cortex-a76.json"
+    headroom.write_text(json.dumps(made_up.headroom(warnings[:1])))
+    target.write_text(json.dumps(made_up.on_target(warnings[1:])))
+    jobs = [job(name, makes=frozenset({str(headroom), str(target)})) for name in names]
     said = list(lines(tmp_path, jobs))
-    assert said.count("  WARNING: blob '35' reaches 41,000") == 1
+    for warning in warnings:
+        assert said.count(f"  WARNING: {warning}") == 1
     # Not of a run before.
     assert "WARNING" not in " ".join(lines(tmp_path, [job(name) for name in names]))

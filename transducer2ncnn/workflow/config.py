@@ -64,8 +64,9 @@ class Verification(Section):
     target_tolerance: float = Field(
         2e-2,
         gt=0,
-        description="the largest error of an output on the `targets`, which compute in fp16 where "
-        "they can; what is quantized may be off by half as much again as on x86 besides",
+        description="the largest error of an output at sherpa-ncnn's own options: on x86, and on "
+        "the `targets`, which compute in fp16 where they can; what is quantized may be off there "
+        "by half as much again as on x86 besides",
     )
 
 

@@ -57,13 +57,13 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
                 # Else it is in a storage.
                 if Path(folder).is_dir():
                     yield from _details(Path(folder), made)
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
     if few and len(finished) == len(models):
         return
     yield ""
@@ -205,11 +205,12 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
 
 
-def _headroom(path: Path, made: set[Path]) -> Iterator[str]:
-    """Warnings of values that fp16 can hardly hold."""
-    if path in made:
-        for warning in reading.read_json(path)["warnings"]:
-            yield f"  WARNING: {warning}"
+def _on_devices(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of values that fp16 can hardly hold, and of what emulated processors recognise."""
+    for path in sorted(x for x in made if x.parent == folder):
+        if path.name == "headroom.json" or path.name.startswith("target-"):
+            for warning in reading.read_json(path)["warnings"]:
+                yield f"  WARNING: {warning}"
 
 
 def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
