@@ -82,6 +82,21 @@ def test_why_a_job_failed_when_its_log_does_not_say(
     assert where.strip() == str(log)
 
 
+def test_an_errors_list_is_shown_as_far_as_it_is_of_use(tmp_path: Path) -> None:
+    log = tmp_path / "check.log"
+    log.write_text("error: wrong:\n  line 1: a\n  line 2: b\nnot of the list\n  nor this\n")
+    *_, first, a, b, where = lines(tmp_path, [failed("m", log)])
+    assert [first, a, b, where] == [
+        "    wrong:",
+        "      line 1: a",
+        "      line 2: b",
+        f"    {log}",
+    ]
+    log.write_text("error: wrong:\n" + "".join(f"  line {i}\n" for i in range(1, 101)))
+    *_, last, more, where = lines(tmp_path, [failed("m", log)])
+    assert (last, more) == ("      line 5", "      … 95 more lines in the log")
+
+
 def test_the_warnings_of_a_job_that_failed_are_shown(tmp_path: Path) -> None:
     log = tmp_path / "verify.log"
     log.write_text("warning: the calibration is silent\nlong\nerror: int8 is not delivered\n")
