@@ -190,16 +190,18 @@ def _judged(artifacts: Artifacts) -> tuple[judgement.Grade, str] | None:
         by_grade.setdefault(judgement.grade(score), []).append(precision)
     if not by_grade:
         return None
-    sentences = []
-    for grade, means in (
-        ("far", "far worse than PyTorch"),
-        ("above", "worse than PyTorch, by more than chance explains"),
-        ("same", "as accurate as PyTorch, within chance"),
-    ):
-        if names := by_grade.get(grade):
-            sentences.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {means}.")
-    worst = next(grade for grade in ("far", "above", "same") if grade in by_grade)
-    return worst, " ".join(sentences)
+    meanings: dict[judgement.Grade, str] = {
+        "far": "far worse than PyTorch",
+        "above": "worse than PyTorch, by more than chance explains",
+        "same": "as accurate as PyTorch, within chance",
+    }
+    worst_first = [grade for grade in meanings if grade in by_grade]
+    sentences = (
+        f"{listed(by_grade[grade])} {'is' if len(by_grade[grade]) == 1 else 'are'} "
+        f"{meanings[grade]}."
+        for grade in worst_first
+    )
+    return worst_first[0], " ".join(sentences)
 
 
 def _warnings(artifacts: Artifacts) -> list[str]:
