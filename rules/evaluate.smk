@@ -28,6 +28,7 @@ if CONFIG.evaluation.unit:
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
+        checked=checked_audio,
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:
@@ -39,13 +40,13 @@ rule check_recordings:
         mem_mb=memory(400),
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        manifest=lambda wildcards: model_of(wildcards).evaluation,
-        code=code("check_recordings", "soundfile"),
+        manifest=lambda wildcards: evaluation_options(wildcards.model),
+        code=code("check_recordings", "soundfile", "soxr"),
     message:
-        "{wildcards.model}: checking the recordings of {params.manifest}"
+        "{wildcards.model}: listing the recordings of its evaluation"
     shell:
         "python -m workflow_scripts.check_recordings"
-        " --manifest {params.manifest:q}"
+        " {params.manifest}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 

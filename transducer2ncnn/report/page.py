@@ -158,10 +158,10 @@ def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
     folders = _folders(artifacts)
     checkpoint = _checkpoint(artifacts.manifest)
     cards: list[Json] = []
-    for score in list(artifacts.evaluation.values())[:1]:
-        rates = score["pytorch"]
-        size = checkpoint["size"] if checkpoint else None
-        cards.append(_card("pytorch", size) | {"wer": rates["wer"], "cer": rates["cer"]})
+    for one in list(artifacts.evaluation.values())[:1]:
+        rates = one["pytorch"]
+        reference = _card("pytorch", checkpoint["size"] if checkpoint else None)
+        cards.append(reference | {"wer": rates["wer"], "cer": rates["cer"]})
     for precision in precisions:
         files = folders.get(precision)
         card = _card(precision, _total(files) if files else None)
@@ -170,8 +170,8 @@ def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
         if score := artifacts.evaluation.get(precision):
             card |= {key: score[key] for key in ("wer", "cer", "rise")}
             card["grade"] = judgement.grade(score)
-        if speed := ((artifacts.speed or {}).get("precisions") or {}).get(precision):
-            card["speed"] = speed["real_time_factor"]
+        if artifacts.speed and precision in artifacts.speed["precisions"]:
+            card["speed"] = artifacts.speed["precisions"][precision]["real_time_factor"]
         cards.append(card)
     for card in cards:
         card["useless"] = bool(card["wer"] and judgement.is_useless(card["wer"]["rate"]))
