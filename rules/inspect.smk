@@ -5,10 +5,12 @@
 rule inspect_checkpoint:
     input:
         checkpoint=checkpoint,
+        checked=checked_audio,
     output:
         "results/{model}/model.json",
     log:
         "logs/{model}/inspect_checkpoint.log",
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:

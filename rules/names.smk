@@ -1,12 +1,18 @@
 # Names of files: which ncnn files a precision consists of, and where they are.
 
 from transducer2ncnn.base.layout import TRANSCRIBE, file_name
+from transducer2ncnn.quantization import sharing
 from transducer2ncnn.workflow import kept
 
 
 def pair(folder, part, precision):
     """The param and the bin of a part."""
     return [f"{folder}/{file_name(part, precision, kind)}" for kind in ("param", "bin")]
+
+
+def traced(part):
+    """TorchScript of a part."""
+    return f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt"
 
 
 def stored(part, precision):
@@ -47,13 +53,17 @@ def network(part):
     )
 
 
-def decoded(system):
+def decoded(system, model):
     """What a system recognised, in all shards."""
+    shards = CONFIG.evaluation.shards
+    if shards is None:
+        shards = 2 if audio_mb(model, "evaluation") > MINUTE_MB else 1
     return expand(
-        "results/{{model}}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        "results/{model}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        model=model,
         system=system,
-        shard=range(1, CONFIG.evaluation.shards + 1),
-        shards=CONFIG.evaluation.shards,
+        shard=range(1, shards + 1),
+        shards=shards,
     )
 
 
@@ -117,8 +127,9 @@ def recipe(wildcards):
 
 def observed(wildcards):
     """What was observed of the calibration recordings, in all shards."""
-    calibration_wavs(wildcards)  # or else an error that says that there are none
-    shards = CONFIG.calibration_shards()
+    # A shard is a number of whole batches, and without any there is no job.
+    batches = sharing.number_of_batches(len(calibration_wavs(wildcards)))
+    shards = min(CONFIG.calibration_shards(), batches)
     return expand(
         "results/{model}/calibration/{shard}-of-{shards}.npz",
         model=wildcards.model,

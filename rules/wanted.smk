@@ -4,7 +4,7 @@
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
-    wanted = [f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS]
+    wanted = [traced(part) for part in PARTS]
     wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
         wanted += networks_of(precision)
@@ -64,6 +64,13 @@ def gate(wildcards):
     """The evaluation that a model must pass to be delivered, if there is one."""
     gated = model_of(wildcards).evaluation and wildcards.precision in CONFIG.evaluation.max_rise
     return f"results/{wildcards.model}/evaluation/{wildcards.precision}.json" if gated else []
+
+
+def evaluations(wildcards):
+    """The evaluation of each precision of a model, if it is evaluated."""
+    if not model_of(wildcards).evaluation:
+        return []
+    return of_every_precision("results/{model}/evaluation/{precision}.json")(wildcards)
 
 
 def max_rise(wildcards, input):
