@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: Seconds of a recording that are read at once, and values, at most: a damaged header can state
@@ -191,8 +192,11 @@ def _check_length(path: str | Path, seconds: float) -> None:
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
-    if not is_file(path):
-        raise UserError(f"{path}: no such recording.")
+    try:
+        inputs.check(path, peek=False)
+    except UserError as e:
+        gone = not os.path.lexists(path)
+        raise UserError(f"{path}: {'no such recording' if gone else e}.") from None
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
@@ -211,4 +215,7 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
 
 
 def _undecodable(path: str | Path, error: soundfile.LibsndfileError) -> str:
+    with open(path, "rb") as f:
+        if found := inputs.stand_in(f.read(inputs.POINTER_SIZE)):
+            return f"{path}: is {found}."
     return f"{path}: cannot be decoded as audio ({error.error_string})."

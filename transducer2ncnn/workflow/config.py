@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,7 +11,8 @@ from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
 from transducer2ncnn.formats import foreign
-from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
+from transducer2ncnn.quantization.recipes import DEFAULT
+from transducer2ncnn.workflow.explanations import explain
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, File, Model
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
@@ -198,7 +198,7 @@ def parse(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as e:
-        lines = [_explain(error) for error in e.errors()]
+        lines = [explain(error, _level) for error in e.errors()]
     else:
         lines = list(_contradictions(config))
     if lines:
@@ -317,68 +317,6 @@ def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
             foreign.check(checkpoint)
         except UserError as e:
             yield f"{key}: {e}"
-
-
-#: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
-EXPECTED = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "list_type": "a list, such as [a, b]",
-    "dict_type": "keys and values below it",
-    "model_type": "keys and values below it",
-    "model_attributes_type": "keys and values below it",
-    "literal_error": "one of {expected}",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "a text that is not empty",
-    "too_short": "at least {min_length} in it",
-}
-
-
-def _explain(error: Any) -> str:
-    location = [str(x) for x in error["loc"] if x != "[key]"]
-    level = _level(location)
-    if location[:1] in (["models"], ["precisions"]):
-        del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(map(shown, location))
-    kind, value = error["type"], error["input"]
-    if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
-        return (
-            f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
-        )
-    if kind == "extra_forbidden":
-        known = list(level.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
-    if kind == "missing":
-        field = level.model_fields.get(location[-1])
-        return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
-    if kind == "union_tag_invalid":
-        return (
-            f"{key}.source: expected one of {', '.join(SOURCES)}; found {_shown(value['source'])}."
-        )
-    if kind == "value_error":
-        return f"{key}: {error['ctx']['error']}."
-    if kind in EXPECTED:
-        expected = EXPECTED[kind].format(**error.get("ctx", {}))
-        if location[:1] == ["models"] and len(location) == 2:
-            expected = "keys such as `checkpoint` and `tokens` below it"
-        return f"{key}: expected {expected}; found {_shown(value)}."
-    message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
-
-
-def _shown(value: Any) -> str:
-    """A value as the message shows it: of YAML's null, that there is none."""
-    return "nothing" if value is None or value in ({}, []) else shown(repr(value))
 
 
 def _level(location: list[str]) -> type[BaseModel]:
