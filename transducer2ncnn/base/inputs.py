@@ -121,7 +121,10 @@ def _missing(path: str, kind: str, error: Exception) -> str:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return f"{_quoted(path)} cannot name a {kind} ({(error.strerror or str(error)).lower()})"
     said = f"there is no {kind} {_quoted(path)} (looked for from {Path.cwd()})"
-    if "$" in path:
+    if re.match(r"\w+://", path):
+        said += "; files are named by their paths here, or as s3://…, and a model on the Hub by"
+        said += " `repo_id`"
+    elif "$" in path:
         said += "; variables such as $HOME are not replaced here, only a leading ~ is"
     return said
 
