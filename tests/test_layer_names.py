@@ -146,7 +146,7 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("mine", "The model's artifacts are asked for as results/mine."),
+        ("mine", "Ask for the model as results/mine."),
         ("results", "Expected results/<model>. Models: mine, theirs."),
         ("results/mien", "no model 'mien'. Did you mean 'mine'? Models: mine, theirs."),
         ("results/nosuch/sherpa-ncnn/fp16", "no model 'nosuch'. Models: mine, theirs."),

@@ -131,7 +131,7 @@ def _missing(path: str, kind: str, error: Exception) -> str:
 
 def _unreadable(path: str | Path, error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
-    return f"{_quoted(path)} may not be read ({reason}). See to it that you may: `ls -l`, `chmod`"
+    return f"{_quoted(path)} may not be read ({reason}). Check its permissions: `ls -l`, `chmod`"
 
 
 def _quoted(path: str | Path) -> str:
