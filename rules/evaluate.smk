@@ -29,6 +29,14 @@ rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
         checked=checked_audio,
+        hotwords=HOTWORDS,
+        # What hotwords are made of.
+        description=lambda wildcards: (
+            expand("results/{model}/model.json", **wildcards) if HOTWORDS else []
+        ),
+        tokens=lambda wildcards: (
+            expand("results/{model}/tokens.txt", **wildcards) if HOTWORDS else []
+        ),
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:
@@ -41,12 +49,18 @@ rule check_recordings:
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         manifest=lambda wildcards: evaluation_options(wildcards.model),
+        hotwords=lambda wildcards, input: (
+            f"--hotwords {shlex.join([*input.hotwords, *input.tokens, *input.description])}"
+            if input.hotwords
+            else ""
+        ),
         code=code("check_recordings", "soundfile", "soxr"),
     message:
         "{wildcards.model}: listing the recordings of its evaluation"
     shell:
         "python -m workflow_scripts.check_recordings"
         " {params.manifest}"
+        " {params.hotwords}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
@@ -85,6 +99,7 @@ rule decode_pytorch:
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -127,6 +142,7 @@ rule decode_sherpa_ncnn:
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -136,8 +152,8 @@ rule score:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
-        pytorch=decoded("pytorch"),
-        sherpa_ncnn=decoded("{precision}"),
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
+        sherpa_ncnn=lambda wildcards: decoded(wildcards.precision, wildcards.model),
     output:
         report(
             "results/{model}/evaluation/{precision}.json",
@@ -177,11 +193,11 @@ rule score:
 
 rule compare_precisions:
     input:
-        unpack(lambda wildcards: by_precision(wildcards, decoded)),
+        unpack(lambda wildcards: by_precision(wildcards, lambda x: decoded(x, wildcards.model))),
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
-        pytorch=decoded("pytorch"),
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
     output:
         "results/{model}/evaluation/comparison.json",
     log:

@@ -13,10 +13,10 @@ from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.formats import tokens, vocabulary
 from transducer2ncnn.speech import recordings
-from transducer2ncnn.workflow.staleness import code_digest
+from transducer2ncnn.workflow.staleness import versions
 from workflow_scripts import decoding_arguments
 
-CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "soundfile")
+DISTRIBUTIONS = ("torch", "kaldi-native-fbank", "soundfile")
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
     how = decoding_arguments.decoding(args, symbols, vocabulary.never_emitted(symbols))
     model_digest = decoding.digest([args.checkpoint, args.tokens])
     family, settings = description["family"], json.dumps(description["settings"])
-    code = code_digest(*CODE, family=family)
-    cache = decoding.Cache(args.cache, family, settings, model_digest, how, code)
+    code = [args.code, *versions(DISTRIBUTIONS)]
+    cache = decoding.Cache(args.cache, family, settings, model_digest, how, *code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:

@@ -52,7 +52,7 @@ def make(
     return {
         "model": Path(folder).name,
         "source": source,
-        **description,
+        **{key: value for key, value in description.items() if key != "modules"},
         "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
         "config": config,
         "gates": gates,
