@@ -18,7 +18,7 @@ from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
 from transducer2ncnn.formats import foreign
 from transducer2ncnn.source import training
-from transducer2ncnn.speech import manifests
+from transducer2ncnn.speech import kaldi, manifests
 from transducer2ncnn.speech.folders import recordings_in
 from transducer2ncnn.workflow.section import Section
 
@@ -156,7 +156,7 @@ def _manifest(path: str) -> str:
     path = inputs.expanded(path)
     try:
         if is_folder(path):
-            parts = [Path(path, name) for name in manifests.KALDI_FILES]
+            parts = [Path(path, name) for name in kaldi.FILES]
         else:
             parts = [Path(path)]
         for part in parts:
