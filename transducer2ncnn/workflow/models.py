@@ -155,10 +155,7 @@ def _family(name: str) -> str:
 def _manifest(path: str) -> str:
     path = inputs.expanded(path)
     try:
-        if is_folder(path):
-            parts = [Path(path, name) for name in kaldi.FILES]
-        else:
-            parts = [Path(path)]
+        parts = [Path(path, name) for name in kaldi.FILES] if is_folder(path) else [Path(path)]
         for part in parts:
             if os.path.lexists(part):
                 inputs.check(part)
