@@ -154,16 +154,22 @@ def segment(
             f.seek(first)
         except soundfile.LibsndfileError as e:
             raise UserError(_undecodable(path, e)) from None
-        samples = np.concatenate(
-            [
-                block.mean(axis=1) if channel is None else block[:, channel]
-                for block in _frames(path, f, last - first)
-            ]
+        parts: Iterator[np.ndarray] = (
+            block.mean(axis=1) if channel is None else block[:, channel]
+            for block in _frames(path, f, last - first)
         )
-    for wanted in (*rates, SAMPLE_RATE):
-        if wanted != rate:
-            samples, rate = soxr.resample(samples, rate, wanted), wanted
-    return samples
+        for wanted in (*rates, SAMPLE_RATE):
+            if wanted != rate:
+                parts, rate = _resampled(parts, rate, wanted), wanted
+        return np.concatenate(list(parts))
+
+
+def _resampled(parts: Iterator[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+    """Samples piece by piece at another rate; at a high one they need not all be in memory."""
+    resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32")
+    for part in parts:
+        yield resampler.resample_chunk(part)
+    yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _frames(path: str | Path, f: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
