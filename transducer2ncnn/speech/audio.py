@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
@@ -198,7 +200,8 @@ def _check_length(path: str | Path, seconds: float) -> None:
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
     if not is_file(path):
-        raise UserError(f"{path}: no such recording.")
+        target = f" It is a link to {os.readlink(path)}." if os.path.islink(path) else ""
+        raise UserError(f"{path}: no such recording.{target}")
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
@@ -216,5 +219,28 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
     return f
 
 
+#: How recordings begin that soundfile does not read.
+OTHERS = (
+    (4, b"ftyp", "an MP4 or M4A file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (0, b"\xff\xf1", "an AAC file"),
+    (0, b"\xff\xf9", "an AAC file"),
+    (0, b"MAC ", "a Monkey's Audio file"),
+    (0, b"wvpk", "a WavPack file"),
+)
+
+
 def _undecodable(path: str | Path, error: soundfile.LibsndfileError) -> str:
+    with open(path, "rb") as f:
+        head = f.read(inputs.POINTER_SIZE)
+    if stand_in := inputs.stand_in(head):
+        return f"{path}: is {stand_in}."
+    for offset, beginning, name in OTHERS:
+        if head[offset:].startswith(beginning):
+            return (
+                f"{path}: is {name}, which cannot be read. Convert it, as by ffmpeg -i x -ar 16000 "
+                "x.wav."
+            )
     return f"{path}: cannot be decoded as audio ({error.error_string})."
