@@ -65,6 +65,30 @@ def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, message: str
         audio.read(path)
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LFS, "x.wav: is a Git LFS pointer, .*12,345 bytes.*git lfs pull"),
+        (b"<!DOCTYPE html><html>", "x.wav: is a web page"),
+        (b"\0\0\0\x20ftypM4A ", "x.wav: is an MP4 or M4A file, which cannot be read.*ffmpeg"),
+        (b"#!AMR\n", "x.wav: is an AMR file"),
+    ],
+)
+def test_what_is_no_recording_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        audio.check(tmp_path / "x.wav")
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").symlink_to(tmp_path / "gone.wav")
+    with pytest.raises(UserError, match="no such recording. It is a link to .*gone.wav"):
+        audio.check(tmp_path / "x.wav")
+
+
 def test_a_recording_without_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(0), 16000)
     with pytest.raises(UserError, match="holds no samples"):
