@@ -8,6 +8,7 @@ rule manifest:
         source="results/{model}/source.json",
         description="results/{model}/model.json",
         delivered=lambda wildcards: all_delivered(wildcards.model),
+        records=of_every_precision(delivery_record("{precision}")),
     output:
         "results/{model}/manifest.json",
     log:
@@ -29,7 +30,7 @@ rule manifest:
         "python -m workflow_scripts.manifest"
         " --source {input.source:q}"
         " --description {input.description:q}"
-        " --delivered {input.delivered:q}"
+        " --records {input.records:q}"
         " --config {params.config:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

@@ -12,13 +12,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, type=Path, help="source.json")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
-    parser.add_argument("--delivered", required=True, nargs="+")
+    parser.add_argument("--records", required=True, nargs="+", help="of what was delivered")
     parser.add_argument("--config", required=True, type=json.loads)
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
 
     source, description = (reading.read_json(p) for p in (args.source, args.description))
-    made = provenance.make(source, description, args.delivered, args.output.parent, args.config)
+    folder = args.output.parent
+    delivered = provenance.recorded(args.records)
+    provenance.check_delivered(folder, delivered)
+    made = provenance.make(source, description, delivered, folder.name, args.config)
     files.write_json(args.output, made)
 
 
