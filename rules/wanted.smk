@@ -86,7 +86,7 @@ def configuration_of(name):
         parts = {part: asdict(x) for part, x in RECIPES[precision].quantized_parts.items()}
         precisions[precision] = chosen | {"stored": parts_of(precision) | parts}
     return {
-        "model": CONFIG.models[name].model_dump() | wavs,
+        "model": CONFIG.models[name].model_dump(exclude={"release"}) | wavs,
         "precisions": precisions,
         "verification": CONFIG.verification.model_dump(),
     }

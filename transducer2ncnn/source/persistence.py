@@ -102,6 +102,8 @@ def _asked_wait(error: Exception) -> float:
 
 
 def said(error: Exception) -> str:
+    """What went wrong, in a line; of an answer its status, and not what a server writes beside."""
     if isinstance(error, hf_errors.HfHubHTTPError):
-        return f"it answered {error.response.status_code} {error.response.reason_phrase}"
+        status = error.response.status_code
+        return f"it answered {status} {httpx2.codes.get_reason_phrase(status)}"
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.layout import PARTS, file_name
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
 from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
@@ -20,6 +21,7 @@ from transducer2ncnn.workflow.precisions import (
     Precisions,
     Quantized,
 )
+from transducer2ncnn.workflow.releases import PRECISIONS, EvaluatedOn, Release
 from transducer2ncnn.workflow.section import Section
 
 #: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
@@ -150,6 +152,14 @@ class Config(Section):
                     return precision.shards
         return self.calibration.shards
 
+    def released(self, model: str) -> list[str]:
+        """The names of the precisions that a model is released in; none if it is not."""
+        release = self.models[model].release
+        if release is None:
+            return []
+        exported = self.precisions_of(model)
+        return release.precisions or [name for name in PRECISIONS if name in exported]
+
 
 def parse(raw: dict[str, Any]) -> Config:
     """Validate the configuration as Snakemake read it.
@@ -197,6 +207,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
+        if model.release:
+            yield from _wrong_release(name, model.release, config)
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -256,6 +268,41 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
         )
 
 
+def _wrong_release(name: str, release: Release, config: Config) -> Iterator[str]:
+    """What of a release contradicts the rest of the configuration."""
+    key, exported = f"models.{name}.release", config.precisions_of(name)
+    released = config.released(name)
+    for precision in released:
+        if precision not in exported:
+            yield (
+                f"{key}.precisions: {name} is not exported in {precision!r}. Expected some of "
+                f"{', '.join(exported)}."
+            )
+    if not released:
+        yield (
+            f"{key}.precisions: missing. Expected some of {', '.join(exported)}: the model is "
+            f"exported in neither {' nor '.join(PRECISIONS)}."
+        )
+    files: dict[str, set[str]] = {}
+    for precision in set(released) & set(exported):
+        recipe = config.known_precisions()[precision].to_recipe()
+        for part in PARTS:
+            whose = recipe.plain.get(part, precision)
+            files.setdefault(file_name(part, whose, "bin"), set()).add(whose)
+    for file, owners in files.items():
+        if len(owners) > 1:
+            yield (
+                f"{key}.precisions: {' and '.join(sorted(owners))} both have a {file}. Expected "
+                "precisions whose files have different names, such as fp16 and int8."
+            )
+            break
+    if config.models[name].evaluation and not release.evaluated_on:
+        yield (
+            f"{key}.evaluated_on: missing. Expected what the recordings of the `evaluation` are, "
+            "by its keys `dataset` and `name`: the error rates are published with it."
+        )
+
+
 def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
     if (model.epoch is None) == (model.iter is None):
         found = "neither" if model.epoch is None else "both"
@@ -299,6 +346,10 @@ def _explain(error: Any) -> str:
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
+        case ["models", _, _, "release", "evaluated_on", _, *_]:
+            return EvaluatedOn
+        case ["models", _, _, "release", _, *_]:
+            return Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
         case ["precisions", _, kind, _, *_]:
