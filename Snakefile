@@ -31,6 +31,7 @@ include: "rules/devices.smk"
 include: "rules/manifest.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/release.smk"
 include: "rules/folders.smk"
 include: "rules/summary.smk"
 
