@@ -237,6 +237,8 @@ def evaluation(precision: str) -> dict[str, Any]:
     return {
         "precision": precision,
         "decoding": "greedy_search",
+        "precision": precision,
+        "decoding": "greedy_search",
         "utterances": 48,
         "words": 240,
         "seconds": 133.1,
@@ -279,6 +281,7 @@ def speed() -> dict[str, Any]:
         "threads": 1,
         "rounds": 3,
         "seconds": 133.1,
+        "decoding": "greedy_search",
         "cpu": "A Processor With a Long Name (R) Model 8488 @ 2.40GHz",
         "precisions": {
             precision: {

@@ -75,11 +75,12 @@ def results(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's results, as the rules leave them: what is delivered, and its manifest."""
     folder = tmp_path_factory.mktemp("release") / "digits"
     files = {p: layout.ncnn_files(digits / p) for p in ("fp32", "fp16")}
-    files["int8"] = files["fp16"] | {
-        part: x
-        for part, x in stored(files["fp32"], SHIPPED["int8"], folder / "ncnn/int8").items()
-        if part != "decoder"
-    }
+    quantized = stored(files["fp32"], SHIPPED["int8"], folder / "ncnn")
+    files["int8"] = dict(files["fp16"])
+    for part in ("encoder", "joiner"):
+        files["int8"][part] = layout.ncnn_files(folder / "ncnn", "int8")[part]
+        for plain, int8 in zip(quantized[part], files["int8"][part], strict=True):
+            plain.rename(int8)
     description = model.describe(DIGITS / "pretrained.pt", "lstm")
     (folder / provenance.RECORDS).mkdir()
     records = []
@@ -250,9 +251,15 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
     ],
 )
 def test_a_hostile_archive_is_refused(
-    made: Path, tmp_path: Path, hostile: tarfile.TarInfo, message: str
+    tmp_path: Path, hostile: tarfile.TarInfo, message: str
 ) -> None:
-    path = tmp_path / made.name
+    made, path = tmp_path / "good" / f"{TITLE}.tar.bz2", tmp_path / f"{TITLE}.tar.bz2"
+    archive.write(made, {}, {"README.md": "# A model\n", "tokens.txt": "<blk> 0\n"})
+    assert archive.unpack(made, tmp_path / "good").keys() == {
+        "README.md",
+        "SHA256SUMS",
+        "tokens.txt",
+    }
     with tarfile.open(made) as good, tarfile.open(path, "w:bz2") as bad:
         for found in good:
             bad.addfile(found, good.extractfile(found) if found.isreg() else None)
@@ -266,7 +273,7 @@ def test_a_hostile_archive_is_refused(
         archive.unpack(path, folder)
 
 
-def test_the_cards_metadata_is_the_hubs(tmp_path: Path) -> None:
+def test_the_cards_metadata_is_the_hubs() -> None:
     found = made_up_model(stated=stated(language=["en", "de"], datasets=["owner/digits"]))
     data = ModelCard(card.render(found)).data.to_dict()
     assert data["license"] == "cc-by-sa-4.0" and data["language"] == ["en", "de"]
