@@ -237,8 +237,6 @@ def evaluation(precision: str) -> dict[str, Any]:
     return {
         "precision": precision,
         "decoding": "greedy_search",
-        "precision": precision,
-        "decoding": "greedy_search",
         "utterances": 48,
         "words": 240,
         "seconds": 133.1,

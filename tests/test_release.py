@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ DIGITS = ROOT / "models" / "digits"
 WAVS = [str(DIGITS / "test_wavs" / f"{i}.wav") for i in (1, 4)]
 TITLE = "sherpa-ncnn-digits-2026-11-25"
 PRECISIONS = ("fp16", "int8")
-#: The version that the project verifies with.
-PROGRAM = "sherpa-ncnn-bin==2.1.15"
+#: Of the version that the project verifies with.
+PROGRAM = f"sherpa-ncnn-bin=={metadata.version('sherpa-ncnn')}"
 
 
 def stated(**keys: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def made(results: Path) -> Path:
 @pytest.fixture(scope="module")
 def program(request: pytest.FixtureRequest) -> Path:
     """An environment with sherpa-ncnn's own program, kept from one run of the tests to the next."""
-    folder = Path(request.config.cache.mkdir("sherpa-ncnn-bin")) / "environment"
+    folder = Path(request.config.cache.mkdir("sherpa-ncnn-bin")) / PROGRAM
     if not (folder / "bin" / "sherpa-ncnn").is_file():
         python = Path(sys.base_prefix, "bin", "python3")
         subprocess.run([python, "-m", "venv", "--clear", "--without-pip", folder], check=True)

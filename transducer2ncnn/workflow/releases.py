@@ -94,7 +94,8 @@ class Release(Section):
     """How a model is published."""
 
     version: Annotated[str, BeforeValidator(_version), AfterValidator(_name)] = Field(
-        description="a date or a version, which the archive's name ends with"
+        description="a date or a version, which the archive's name ends with. Only a model that "
+        "is to be released needs this, `license` and `language`"
     )
     license: Annotated[str, AfterValidator(_license)] = Field(
         description="the model's licence by the Hub's name for it, such as `apache-2.0`, or `other`"
@@ -119,7 +120,8 @@ class Release(Section):
     )
     test_wavs: bool = Field(
         True,
-        description="whether the test wavs go in, with their transcripts: may others have them?",
+        description="whether the test wavs go in, with their transcripts; false if others may not "
+        "have them",
     )
     base_model: RepoId | None = Field(
         None,
@@ -143,8 +145,8 @@ class Release(Section):
     )
     private: bool = Field(
         True,
-        description="whether that repository is private: it is made so, and what is private is "
-        "not published to a public one",
+        description="whether that repository is private: it is made so, and a release that is to "
+        "be private is not sent to a public one",
     )
 
     @model_validator(mode="after")
