@@ -18,6 +18,7 @@ class UploadHub(HubServer):
     Attributes:
         stored: large files by their SHA-256, whether a commit names them or not.
         messages: of the commits that were made.
+        ignored: files that a .gitignore there names.
         lost: whether the answer to the next commit is lost on its way.
 
     Faults are named by the kinds create, branch, validate, preupload, batch, put and commit.
@@ -29,6 +30,7 @@ class UploadHub(HubServer):
         self.reader = "hf_reader"
         self.stored: dict[str, bytes] = {}
         self.messages: list[str] = []
+        self.ignored: set[str] = set()
         self.lost = False
 
     def head(self, repo_id: str, branch: str = "main") -> dict[str, bytes]:
@@ -124,7 +126,7 @@ class _Uploads(_Handler):
             {
                 "path": file["path"],
                 "uploadMode": "lfs" if file["size"] >= LARGE else "regular",
-                "shouldIgnore": False,
+                "shouldIgnore": file["path"] in self.server.ignored,
                 "oid": hashes.get(file["path"]),
             }
             for file in asked["files"]

@@ -215,6 +215,12 @@ def test_metadata_that_the_hub_refuses_is_said(server: UploadHub, client: Client
     assert not server.got("put") and not server.messages
 
 
+def test_a_file_that_the_hub_ignores_is_said(server: UploadHub, client: Client) -> None:
+    server.ignored.add("joiner.bin")
+    message = refused(client, client.run())
+    assert "published in part" in message and "joiner.bin did not get there" in message
+
+
 def test_a_repository_of_something_else_is_left_alone(server: UploadHub, client: Client) -> None:
     server.commit(REPOSITORY, {contents.SUMS: b"not of a release"})
     server.private.add(REPOSITORY)

@@ -114,7 +114,7 @@ def _publish(target: Target, files: Mapping[str, Path], message: str) -> Publish
         persistent(
             lambda: api.create_branch(repo_id, branch=branch, exist_ok=True), what, 0, _refuse
         )
-    there = _difference(api, target, files)
+    there = _difference(api, target, files, branch)
     if not there:
         print(f"{what}: holds this release already", flush=True)
         return Published(there.head, (), ())
@@ -130,10 +130,16 @@ def _publish(target: Target, files: Mapping[str, Path], message: str) -> Publish
         )
     except _ConflictError:
         # It may have been made, and only the answer have been lost.
-        now = _difference(api, target, files)
+        now = _difference(api, target, files, branch)
         if now:
             raise
         commit = now.head
+    # A file that a .gitignore there names is left out by the client without a word.
+    if missing := _difference(api, target, files, commit).changed:
+        raise UserError(
+            f"{what}: published in part, as commit {commit}: {', '.join(missing)} did not get "
+            "there. Look for a .gitignore in the repository that names them, and run again."
+        )
     return Published(commit, tuple(there.changed), tuple(there.removed))
 
 
@@ -156,15 +162,17 @@ def _commit(api: huggingface_hub.HfApi, target: Target, there: _Difference, mess
         # The metadata, which the client has the Hub look at first.
         raise UserError(f"not published. {' '.join(str(e).split())}") from None
     except RuntimeError as e:
-        # The client's word for a file that did not arrive; the cause says why.
-        raise e.__cause__ if isinstance(e.__cause__, Exception) else e from None
+        # The client's word for a file that did not arrive; the cause says why, if there is one.
+        if isinstance(e.__cause__, Exception):
+            raise e.__cause__ from None
+        raise UnreachableError(f"a file did not arrive: {said(e)}.") from None
     return answers.commit_of(target.repo_id, made.oid)
 
 
 def _difference(
-    api: huggingface_hub.HfApi, target: Target, files: Mapping[str, Path]
+    api: huggingface_hub.HfApi, target: Target, files: Mapping[str, Path], revision: str
 ) -> _Difference:
-    info = _info(api, target, target.revision)
+    info = _info(api, target, revision)
     head = answers.commit_of(target.repo_id, info.sha)
     listed = {file.path: file for file in hub.hub_files(target.repo_id, info.siblings)}
     changed = {
