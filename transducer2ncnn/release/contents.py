@@ -113,7 +113,7 @@ def wavs(paths: Sequence[str | Path]) -> dict[str, Wav]:
             info.samplerate,
             info.channels,
         ) == (SAMPLE_RATE, 1)
-        ending = info.format.lower() if info.format.isalnum() else "audio"
+        ending = "wav" if info.format.startswith("WAV") else info.format.lower()
         found[str(path)] = Wav(f"{WAVS}/{i}.{ending}", plain)
     return found
 
