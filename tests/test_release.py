@@ -361,6 +361,13 @@ def broken(key: str, change: Any) -> gates.Checked:
 def test_what_passed_may_be_published() -> None:
     gates.check(checked())
 
+    def explained(verification: Any) -> None:
+        """By rounding alone."""
+        encoder = verification["fp16"]["parts"]["encoder"]
+        encoder.update(max_error=0.5, beyond_tolerance=[{"error": 0.5, "allowed": 0.6}])
+
+    gates.check(broken("verification", explained))
+
 
 @pytest.mark.parametrize(
     ("key", "change", "message"),
@@ -374,6 +381,11 @@ def test_what_passed_may_be_published() -> None:
             "verification",
             lambda x: x["fp16"]["parts"]["joiner"].update(max_error=float("nan")),
             "fp16: the joiner is off PyTorch's by nan",
+        ),
+        (
+            "verification",
+            lambda x: x["fp16"]["as_run"]["errors"].update(decoder=0.5),
+            "fp16 at ncnn's own options: the decoder is off PyTorch's by 0.5",
         ),
         ("verification", lambda x: x.pop("int8"), "int8 was not verified"),
         (
@@ -390,7 +402,12 @@ def test_what_passed_may_be_published() -> None:
         (
             "targets",
             lambda x: x["cortex-a76"]["precisions"]["fp16"]["errors"].update(encoder=9.0),
-            "fp16 on an emulated cortex-a76: the encoder's outputs are off",
+            "fp16 on an emulated cortex-a76: the encoder is off PyTorch's by 9",
+        ),
+        (
+            "targets",
+            lambda x: x["cortex-a76"]["precisions"]["int8"].update(failures=["something else"]),
+            "int8 on an emulated cortex-a76: something else",
         ),
         (
             "targets",

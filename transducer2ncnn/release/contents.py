@@ -11,7 +11,7 @@ import soundfile
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.fingerprints import fingerprint
-from transducer2ncnn.base.layout import PARTS, STEM
+from transducer2ncnn.base.layout import PARTS, STEM, TRANSCRIBE
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 CARD, SUMS, TOKENS, BPE = "README.md", "SHA256SUMS", "tokens.txt", "bpe.model"
@@ -42,12 +42,11 @@ def model_files(manifest: Mapping[str, Any], precision: str) -> dict[str, str]:
         UserError: the manifest names other files than a precision has.
     """
     folder = f"{DELIVERED}/{precision}/"
-    files = {
-        PurePosixPath(path).name: path for path in manifest["delivered"] if path.startswith(folder)
-    }
-    found = sorted(name for name in files if name != TOKENS)
-    kinds = [_kind(name) for name in found]
-    if TOKENS not in files or sorted(filter(None, kinds)) != _KINDS or len(kinds) != len(_KINDS):
+    paths = [path for path in manifest["delivered"] if path.startswith(folder)]
+    files = {path.removeprefix(folder): path for path in paths}
+    # It runs a folder of one precision; a release has several side by side.
+    files.pop(TRANSCRIBE, None)
+    if TOKENS not in files or sorted(map(_kind, files.keys() - {TOKENS})) != _KINDS:
         raise UserError(
             f"the manifest of {manifest['model']} has for {precision}: {', '.join(files) or 'none'}"
             f". Expected {TOKENS}, and a param and a bin of each of {', '.join(PARTS)}."
@@ -58,22 +57,22 @@ def model_files(manifest: Mapping[str, Any], precision: str) -> dict[str, str]:
 _KINDS = sorted(f"{part}.{kind}" for part in PARTS for kind in ("param", "bin"))
 
 
-def _kind(name: str) -> str | None:
-    """The part and the kind of a file, by its name."""
+def _kind(name: str) -> str:
+    """The part and the kind of a network's file, by its name; empty for any other."""
     for part in PARTS:
         for int8 in ("", ".int8"):
             for kind in ("param", "bin"):
                 if name == f"{part}{STEM}{int8}.{kind}":
                     return f"{part}.{kind}"
-    return None
+    return ""
 
 
 def by_part(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Names of a precision's params and bins, by part and kind."""
     found: dict[str, dict[str, str]] = {part: {} for part in PARTS}
     for name in files:
-        if (known := _kind(name)) is not None:
-            part, _, kind = known.partition(".")
+        part, _, kind = _kind(name).partition(".")
+        if part:
             found[part][kind] = name
     return found
 

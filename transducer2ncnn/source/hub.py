@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpx2
 import huggingface_hub
 from huggingface_hub import errors as hf_errors
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from transducer2ncnn.base.files import replacing, write_json
 from transducer2ncnn.base.paths import is_inside
 from transducer2ncnn.base.reading import parse_row
 from transducer2ncnn.source import answers
-from transducer2ncnn.source.persistence import UnreachableError, persistent
+from transducer2ncnn.source.persistence import UnreachableError, persistent, said
 
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0
@@ -233,11 +234,15 @@ def _refuse(error: Exception, what: str) -> NoReturn:
         advice = f"{endpoint} knows no such repository, or it is private. Check `repo_id`. {token}"
     elif isinstance(error, hf_errors.EntryNotFoundError):
         advice = "there is no such file in the repository. Check the path."
+    elif isinstance(error, hf_errors.FileMetadataError):
+        advice = f"{endpoint} answers as no Hub does ({said(error)}). {answers.advice()}"
+    elif isinstance(error, httpx2.TransportError):
+        advice = f"{said(error)}. {answers.advice()} SSL_CERT_FILE names certificates to trust."
     elif isinstance(error, hf_errors.OfflineModeIsEnabled):
         advice = "offline mode is on, and the client's cache does not hold it."
     elif isinstance(error, hf_errors.HfHubHTTPError):
         status = error.response.status_code
-        advice = f"{endpoint} answered {status} {error.response.reason_phrase}."
+        advice = f"{endpoint} answered {status} {httpx2.codes.get_reason_phrase(status)}."
         if status in (401, 403):
             advice += f" No access: {token}"
     else:

@@ -64,7 +64,7 @@ def persistent(call: Callable[[], T], what: str, expected: int, refuse: Refusal)
         except NONSENSE as e:
             raise UserError(
                 f"{what}: {huggingface_hub.constants.ENDPOINT} answers as no Hub does "
-                f"({type(e).__name__}: {said(e)})."
+                f"({type(e).__name__}: {said(e)}). {answers.advice()}"
             ) from None
         if not _may_pass(error):
             refuse(error, what)
@@ -90,8 +90,8 @@ def _may_pass(error: Exception) -> bool:
         return error.response.status_code in TRANSIENT
     if isinstance(error, OSError):
         # Not this machine's own failure: the client's word for a transfer that came out short.
-        return error.errno is None and not isinstance(error, hf_errors.OfflineModeIsEnabled)
-    return isinstance(error, httpx2.TransportError)
+        return error.errno is None and not isinstance(error, answers.STAYING)
+    return isinstance(error, httpx2.TransportError) and not answers.is_in_between(error)
 
 
 def _asked_wait(error: Exception) -> float:

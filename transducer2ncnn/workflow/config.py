@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.layout import PARTS, file_name
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
+from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
+from transducer2ncnn.workflow import releases
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
@@ -21,7 +22,6 @@ from transducer2ncnn.workflow.precisions import (
     Precisions,
     Quantized,
 )
-from transducer2ncnn.workflow.releases import PRECISIONS, EvaluatedOn, Release
 from transducer2ncnn.workflow.section import Section
 
 #: Characters of the test wavs' paths together; Linux takes 131,072 in one argument, which a
@@ -32,8 +32,8 @@ MAX_TEST_WAVS = 100_000
 def _model_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-', the first "
-            "a letter or a digit"
+            f"{shown(name)!r} cannot name a model: expected at most 100 letters, digits, '.', '_' "
+            "and '-', the first a letter or a digit"
         )
     return name
 
@@ -46,7 +46,9 @@ class Calibration(Section):
     """How calibrated precisions observe their recordings."""
 
     shards: int = Field(
-        2, ge=1, description="jobs that the observing is spread over; the result is the same"
+        2,
+        ge=1,
+        description="jobs that the observing is spread over, at most; the result is the same",
     )
 
 
@@ -64,8 +66,9 @@ class Verification(Section):
     target_tolerance: float = Field(
         2e-2,
         gt=0,
-        description="the largest error of an output on the `targets`, which compute in fp16 where "
-        "they can; what is quantized may be off by half as much again as on x86 besides",
+        description="the largest error of an output at sherpa-ncnn's own options: on x86, and on "
+        "the `targets`, which compute in fp16 where they can; what is quantized may be off there "
+        "by half as much again as on x86 besides",
     )
 
 
@@ -82,8 +85,11 @@ class Evaluation(Section):
         "greedy_search", description="how sherpa-ncnn and PyTorch search"
     )
     num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
-    shards: int = Field(
-        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
+    shards: int | None = Field(
+        None,
+        ge=1,
+        description="jobs that each system's decoding is spread over; the figures are the same. "
+        "By default 2, and 1 for less than a minute of audio",
     )
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
     max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -158,7 +164,7 @@ class Config(Section):
         if release is None:
             return []
         exported = self.precisions_of(model)
-        return release.precisions or [name for name in PRECISIONS if name in exported]
+        return release.precisions or [x for x in releases.PRECISIONS if x in exported]
 
 
 def parse(raw: dict[str, Any]) -> Config:
@@ -208,7 +214,14 @@ def _contradictions(config: Config) -> Iterator[str]:
                 )
         yield from _missing_recordings(name, model, config)
         if model.release:
-            yield from _wrong_release(name, model.release, config)
+            recipes = {p: known.to_recipe() for p, known in config.known_precisions().items()}
+            yield from releases.problems(
+                f"models.{name}.release",
+                model.release,
+                config.released(name),
+                {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
+                evaluated=model.evaluation is not None,
+            )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -268,50 +281,46 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
         )
 
 
-def _wrong_release(name: str, release: Release, config: Config) -> Iterator[str]:
-    """What of a release contradicts the rest of the configuration."""
-    key, exported = f"models.{name}.release", config.precisions_of(name)
-    released = config.released(name)
-    for precision in released:
-        if precision not in exported:
-            yield (
-                f"{key}.precisions: {name} is not exported in {precision!r}. Expected some of "
-                f"{', '.join(exported)}."
-            )
-    if not released:
-        yield (
-            f"{key}.precisions: missing. Expected some of {', '.join(exported)}: the model is "
-            f"exported in neither {' nor '.join(PRECISIONS)}."
-        )
-    files: dict[str, set[str]] = {}
-    for precision in set(released) & set(exported):
-        recipe = config.known_precisions()[precision].to_recipe()
-        for part in PARTS:
-            whose = recipe.plain.get(part, precision)
-            files.setdefault(file_name(part, whose, "bin"), set()).add(whose)
-    for file, owners in files.items():
-        if len(owners) > 1:
-            yield (
-                f"{key}.precisions: {' and '.join(sorted(owners))} both have a {file}. Expected "
-                "precisions whose files have different names, such as fp16 and int8."
-            )
-            break
-    if config.models[name].evaluation and not release.evaluated_on:
-        yield (
-            f"{key}.evaluated_on: missing. Expected what the recordings of the `evaluation` are, "
-            "by its keys `dataset` and `name`: the error rates are published with it."
-        )
-
-
 def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
     if (model.epoch is None) == (model.iter is None):
         found = "neither" if model.epoch is None else "both"
-        yield f"models.{name}: expected one of `epoch` and `iter`; found {found}."
+        yield (
+            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
+            f"there are {model.choice().there()}."
+        )
         return
+    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
     try:
-        model.checkpoints()
+        checkpoints = model.checkpoints()
     except UserError as e:
-        yield f"models.{name}.{'iter' if model.epoch is None else 'epoch'}: {e}"
+        yield f"{key}: {e}"
+        return
+    for checkpoint in checkpoints:
+        try:
+            foreign.check(checkpoint)
+        except UserError as e:
+            yield f"{key}: {e}"
+
+
+#: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
+EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list, such as [a, b]",
+    "dict_type": "keys and values below it",
+    "model_type": "keys and values below it",
+    "model_attributes_type": "keys and values below it",
+    "literal_error": "one of {expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "a text that is not empty",
+    "too_short": "at least {min_length} in it",
+}
 
 
 def _explain(error: Any) -> str:
@@ -319,10 +328,10 @@ def _explain(error: Any) -> str:
     level = _level(location)
     if location[:1] in (["models"], ["precisions"]):
         del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(location)
+    key = ".".join(map(shown, location))
     kind, value = error["type"], error["input"]
     if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {value['recipe']!r}"
+        found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
         return (
             f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
             f"{', '.join(SHIPPED)}."
@@ -336,20 +345,32 @@ def _explain(error: Any) -> str:
         field = level.model_fields.get(location[-1])
         return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
     if kind == "union_tag_invalid":
-        return f"{key}.source: expected one of {', '.join(SOURCES)}; found {value['source']!r}."
+        return (
+            f"{key}.source: expected one of {', '.join(SOURCES)}; found {_shown(value['source'])}."
+        )
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}."
+    if kind in EXPECTED:
+        expected = EXPECTED[kind].format(**error.get("ctx", {}))
+        if location[:1] == ["models"] and len(location) == 2:
+            expected = "keys such as `checkpoint` and `tokens` below it"
+        return f"{key}: expected {expected}; found {_shown(value)}."
     message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {value!r}."
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
+
+
+def _shown(value: Any) -> str:
+    """A value as the message shows it: of YAML's null, that there is none."""
+    return "nothing" if value is None or value in ({}, []) else shown(repr(value))
 
 
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
         case ["models", _, _, "release", "evaluated_on", _, *_]:
-            return EvaluatedOn
+            return releases.EvaluatedOn
         case ["models", _, _, "release", _, *_]:
-            return Release
+            return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
         case ["precisions", _, kind, _, *_]:

@@ -45,7 +45,7 @@ def make(
     return {
         "model": model,
         "source": source,
-        **description,
+        **{key: value for key, value in description.items() if key != "modules"},
         "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
         "config": config,
         "delivered": dict(sorted(delivered.items())),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from transducer2ncnn.base.layout import PARTS, file_name
 from transducer2ncnn.base.paths import NAME, is_file
+from transducer2ncnn.quantization.recipes import Recipe
 from transducer2ncnn.workflow.section import RepoId, Section
 
 #: What a release holds where it does not say, as far as the model is exported in it.
@@ -157,3 +160,50 @@ class Release(Section):
                 "expected `license_name` and `license_link` with the license other, and only there"
             )
         return self
+
+
+def problems(
+    key: str,
+    release: Release,
+    released: Sequence[str],
+    exported: Mapping[str, Recipe],
+    evaluated: bool,
+) -> Iterator[str]:
+    """What of a release contradicts the rest of the configuration, a line each.
+
+    Args:
+        key: where it is stated.
+        released: the precisions that go in.
+        exported: how each of the precisions is stored that the model is exported in.
+        evaluated: whether the model has an evaluation.
+    """
+    names = ", ".join(exported)
+    for precision in released:
+        if precision not in exported:
+            yield (
+                f"{key}.precisions: the model is not exported in {precision!r}. Expected some of "
+                f"{names}."
+            )
+    if not released:
+        yield (
+            f"{key}.precisions: missing. Expected some of {names}: the model is exported in "
+            f"neither {' nor '.join(PRECISIONS)}."
+        )
+    files: dict[str, set[str]] = {}
+    for precision in released:
+        if precision in exported:
+            for part in PARTS:
+                whose = exported[precision].plain.get(part, precision)
+                files.setdefault(file_name(part, whose, "bin"), set()).add(whose)
+    for file, owners in files.items():
+        if len(owners) > 1:
+            yield (
+                f"{key}.precisions: {' and '.join(sorted(owners))} both have a {file}. Expected "
+                "precisions whose files have different names, such as fp16 and int8."
+            )
+            break
+    if evaluated and not release.evaluated_on:
+        yield (
+            f"{key}.evaluated_on: missing. Expected what the recordings of the `evaluation` are, "
+            "by its keys `dataset` and `name`: the error rates are published with it."
+        )
