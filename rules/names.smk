@@ -46,6 +46,11 @@ def delivered_like(precision, name):
     return [*files, f"{folder}/{TRANSCRIBE}", f"{folder}/tokens.txt"]
 
 
+def delivery_record(precision):
+    """What the job that delivers a precision records of its files."""
+    return f"results/{{model}}/delivered/{precision}.json"
+
+
 def network(part):
     """An input function: the ncnn files of a part, in the precision that the wildcard names."""
     return lambda wildcards: expand(

@@ -93,7 +93,7 @@ def configuration_of(name):
         parts = {part: asdict(x) for part, x in recipe_of(name, precision).items()}
         precisions[precision] = chosen | {"stored": parts_of(precision) | parts}
     return {
-        "model": CONFIG.models[name].model_dump() | wavs,
+        "model": CONFIG.models[name].model_dump(exclude={"release"}) | wavs,
         "precisions": precisions,
         "verification": CONFIG.verification.model_dump(),
     }

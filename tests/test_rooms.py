@@ -23,6 +23,7 @@ ROOMS = (
     "quantization",
     "evaluation",
     "report",
+    "release",
     "workflow",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))

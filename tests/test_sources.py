@@ -193,7 +193,14 @@ def test_the_manifests_are_checked(finished: Sources) -> None:
     done = finished.snakemake(finished.config(), "--cores", "1", "check_manifest")
     assert done.returncode != 0
     assert f"{file.relative_to(finished.work)}: has" in done.stdout + done.stderr
+    # A run does not take what was changed for what was delivered.
+    target = "results/trained/manifest.json"
+    done = finished.snakemake(finished.config(), "--cores", "1", target)
+    assert done.returncode != 0
+    assert "what was delivered is not what is there: " in done.stdout
+    assert not (finished.work / target).exists()
     file.write_bytes(content)
+    finished.run(finished.config(), target)
 
 
 def test_a_model_on_request_is_left_alone_till_asked_for(

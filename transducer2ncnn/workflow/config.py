@@ -12,6 +12,7 @@ from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
 from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT
+from transducer2ncnn.workflow import releases
 from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
 from transducer2ncnn.workflow.explanations import explain
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
@@ -137,6 +138,14 @@ class Config(Section):
                     return precision.shards
         return self.calibration.shards
 
+    def released(self, model: str) -> list[str]:
+        """The names of the precisions that a model is released in; none if it is not."""
+        release = self.models[model].release
+        if release is None:
+            return []
+        exported = self.precisions_of(model)
+        return release.precisions or [x for x in releases.PRECISIONS if x in exported]
+
 
 def parse(raw: dict[str, Any]) -> Config:
     """Validate the configuration as Snakemake read it.
@@ -184,6 +193,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
+        if model.release:
+            recipes = {p: known.to_recipe() for p, known in config.known_precisions().items()}
+            yield from releases.problems(
+                f"models.{name}.release",
+                model.release,
+                config.released(name),
+                {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
+                evaluated=model.evaluation is not None,
+            )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -272,6 +290,10 @@ def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
+        case ["models", _, _, "release", "evaluated_on", _, *_]:
+            return releases.EvaluatedOn
+        case ["models", _, _, "release", _, *_]:
+            return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
         case ["precisions", _, kind, _, *_]:

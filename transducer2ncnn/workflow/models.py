@@ -20,7 +20,8 @@ from transducer2ncnn.formats import foreign
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import kaldi, manifests
 from transducer2ncnn.speech.folders import recordings_in
-from transducer2ncnn.workflow.section import Section
+from transducer2ncnn.workflow.releases import Release
+from transducer2ncnn.workflow.section import RepoId, Section
 
 #: Addresses in a storage that a plugin of Snakemake's reads, which looks there for what is named.
 ADDRESS = re.compile(r"s3://[^/*?\[\]]+/[^*?\[\]]*[^/*?\[\]]")
@@ -127,12 +128,6 @@ def _existing_folder(path: str) -> str:
     return path
 
 
-def _repository(repo_id: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
-        raise ValueError(f"expected <owner>/<name>, as in a model's address; found {repo_id!r}")
-    return repo_id
-
-
 def _path_in_repository(path: str) -> str:
     if not is_inside(path):
         raise ValueError(
@@ -168,7 +163,6 @@ def _manifest(path: str) -> str:
 File = Annotated[str, AfterValidator(_existing_file)]
 CheckpointFile = Annotated[str, AfterValidator(_checkpoint)]
 Folder = Annotated[str, AfterValidator(_existing_folder)]
-RepoId = Annotated[str, AfterValidator(_repository)]
 RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
 RemotePaths = Annotated[
     list[RemotePath], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
@@ -231,6 +225,9 @@ class AnyModel(Section):
     )
     on_request: bool = Field(
         False, description="whether only a run that asks for one of its artifacts exports it"
+    )
+    release: Release | None = Field(
+        None, description="what is said of it where it is published; see publishing.md"
     )
 
     def origin(self) -> tuple[object, ...]:
