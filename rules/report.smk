@@ -18,7 +18,7 @@ rule list_rules:
         snakefile=ROOT / "Snakefile",
         # Without the other models, so that their changes do not make this one's report stale.
         config=lambda wildcards: json.dumps(
-            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
+            STATED | {"models": {wildcards.model: STATED["models"][wildcards.model]}}
         ),
         workflow=digest("Snakefile", "rules/*.smk"),
         code=code("list_rules"),

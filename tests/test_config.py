@@ -50,6 +50,11 @@ def test_each_source_has_its_keys() -> None:
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
+    # A key that only one of them has says which it is.
+    for raw in (exp_dir(epoch=1), hub()):
+        stated = config.parse(raw)
+        del raw["models"]["m"]["source"]
+        assert config.parse(raw) == stated
 
 
 def test_a_model_may_choose_its_precisions_and_wavs() -> None:
@@ -92,7 +97,10 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal(source="git"), "models.m.source: expected one of file, exp_dir, huggingface; f"),
         (minimal(source=["file"]), r"models.m.source: expected one of .*found \['file'\]"),
         ({"models": {"m": "x.pt"}}, "models.m: .*dictionary.*found 'x.pt'"),
-        (minimal(repo_id="a/b"), "models.m.repo_id: unknown key. .*Known here: family"),
+        (
+            minimal(source="file", repo_id="a/b"),
+            "models.m.repo_id: unknown key. .*Known here: family",
+        ),
         (exp_dir(), "models.m: expected one of `epoch` and `iter`; found neither"),
         (exp_dir(epoch=1, iter=1), "models.m: expected one of `epoch` and `iter`; found both"),
         (exp_dir(epoch=3), "models.m.epoch: exp has no epoch-3.pt. There: epoch-1.pt, epoch-2.pt"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +38,13 @@ def repository() -> dict[str, bytes]:
         "exp/pretrained.pt": (GOLDEN_MODEL / "pretrained.pt").read_bytes(),
         "data/tokens.txt": (GOLDEN_MODEL / "tokens.txt").read_bytes(),
         "test_wavs/a.wav": wav(),
-        "README.md": b"not asked for",
+        "README.md": b"Trained by `lstm_transducer_stateless2/train.py`.",
+        "exp/cpu_jit.pt": b"not asked for" * 1000,
     }
+
+
+#: What is neither exported nor transcribed: the one is read to find the others, the other is not.
+NOT_EXPORTED = {"README.md", "exp/cpu_jit.pt"}
 
 
 class Sources(Workflow):
@@ -51,13 +59,7 @@ class Sources(Workflow):
         config = super().config()
         config["precisions"] = {"fp32": {"tolerance": 1e-4}}
         config["models"] = {
-            "hub": {
-                "source": "huggingface",
-                "repo_id": "owner/model",
-                "checkpoint": "exp/pretrained.pt",
-                "tokens": "data/tokens.txt",
-                "test_wavs": "test_wavs/*.wav",
-            },
+            "hub": {"repo_id": "owner/model"},
             "trained": {
                 "source": "exp_dir",
                 "exp_dir": "projection",
@@ -97,7 +99,7 @@ def manifest(workflow: Workflow, name: str) -> dict:
 def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
     folder = results(finished, "hub")
     fetched = {str(f.relative_to(folder / "hub")) for f in (folder / "hub").rglob("*.*")}
-    assert fetched == repository().keys() - {"README.md"}
+    assert fetched == repository().keys() - NOT_EXPORTED
     network = model.load(folder / "hub" / "exp" / "pretrained.pt", "lstm")
     check_computes(network, np.load(GOLDEN_MODEL / "expected-pretrained.npz"))
     assert (folder / "sherpa-ncnn" / "fp32" / "tokens.txt").is_file()
@@ -105,6 +107,14 @@ def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
     source = manifest(finished, "hub")["source"]
     assert source["commit"] == finished.server.refs["owner/model", "main"]
     assert source["repo_id"] == "owner/model" and source["revision"] == "main"
+    assert {key: x["value"] for key, x in source["found"].items()} == {
+        "family": "lstm",
+        "checkpoint": "exp/pretrained.pt",
+        "tokens": "data/tokens.txt",
+        "test_wavs": ["test_wavs/a.wav"],
+    }
+    assert source["found"]["family"]["from"] == "lstm_transducer_stateless2, in README.md"
+    assert not any("cpu_jit" in path for _, path, _ in finished.server.requests)
     assert source["files"]["results/hub/hub/exp/pretrained.pt"] == {
         "size": len(repository()["exp/pretrained.pt"]),
         "sha256": hashlib.sha256(repository()["exp/pretrained.pt"]).hexdigest(),
@@ -156,10 +166,10 @@ def test_a_second_run_does_nothing_with_the_hub_or_without(finished: Sources) ->
 
 def test_a_new_commit_makes_the_download_stale(finished: Sources, server: HubServer) -> None:
     before = server.refs["owner/model", "main"]
-    server.commit("owner/model", repository() | {"README.md": b"new"})
+    server.commit("owner/model", repository() | {"exp/cpu_jit.pt": b"new"})
     planned = finished.planned(finished.config())
     assert {message for message in planned if "fetching" in message} == {
-        f"hub: fetching {file} of owner/model" for file in repository().keys() - {"README.md"}
+        f"hub: fetching {file} of owner/model" for file in repository().keys() - NOT_EXPORTED
     }
     assert not any(message.startswith("trained: ") for message in planned)
     # A commit named as such stays what it is.
@@ -200,7 +210,8 @@ def test_a_model_on_request_is_left_alone_till_asked_for(
     finished: Sources, server: HubServer
 ) -> None:
     config = finished.config()
-    config["models"]["later"] = config["models"]["hub"] | {"on_request": True}
+    stated = {"checkpoint": "exp/pretrained.pt", "tokens": "data/tokens.txt", "on_request": True}
+    config["models"]["later"] = config["models"]["hub"] | stated
     server.requests.clear()
     assert not any(m.startswith("later: ") for m in finished.planned(config))
     del config["models"]["hub"]
@@ -228,6 +239,23 @@ def test_what_the_hub_lacks_is_one_message(finished: Sources) -> None:
     output = done.stdout + done.stderr
     assert "error: models.hub.test_wavs: owner/model has no 'wavs/*.wav' at main" in output
     assert "Traceback" not in output
+
+
+def test_a_repository_alone_is_enough(finished: Sources, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "-s", finished.project / "Snakefile", "-n"]
+    done = subprocess.run(
+        [*command, "--config", "repo_id=owner/model"],
+        cwd=tmp_path,
+        env=os.environ | finished.variables,
+        capture_output=True,
+        text=True,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert "model: found, and not stated in the configuration:" in output
+    assert "  tokens: data/tokens.txt (the only tokens.txt)" in output
+    assert "model: fetching exp/pretrained.pt of owner/model" in output
+    assert "model: putting together" in output or "results/model/sherpa-ncnn/int8" in output
 
 
 def save_random(path: Path, **sizes: int) -> None:

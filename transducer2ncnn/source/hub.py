@@ -121,7 +121,7 @@ class Snapshot:
 
 def _matches(path: str, pattern: str) -> bool:
     names, parts = path.split("/"), pattern.split("/")
-    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
+    return path == pattern or (len(names) == len(parts) and all(map(fnmatchcase, names, parts)))
 
 
 def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
@@ -211,6 +211,11 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
             f"{huggingface_hub.constants.HF_HUB_CACHE}, and again in {Path(target).parent}). Make "
             "room, or let HF_HOME name another disk."
         ) from None
+
+
+def is_whole(path: Path, file: HubFile) -> bool:
+    """Whether a file is here as the Hub states it."""
+    return path.is_file() and path.stat().st_size == file.size and _hash(path, file) == file.hash
 
 
 def _forget(path: Path) -> None:

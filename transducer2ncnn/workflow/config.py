@@ -171,6 +171,11 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
+    for name, model in config.models.items():
+        if isinstance(model, ExpDirModel):
+            yield from _wrong_choice(name, model)
+    if not all(model.is_complete for model in config.models.values()):
+        return  # the rest is judged when what is to be found has been found
     if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
@@ -207,8 +212,6 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
-        if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
     for precision in config.evaluation.max_rise:
         if not any(
             model.evaluation and precision in config.precisions_of(name)

@@ -114,13 +114,17 @@ FamilyName = Annotated[str, AfterValidator(_family)]
 
 
 #: What every source's key `source` means.
-SOURCE = "where the model comes from"
+SOURCE = "where the model comes from; `repo_id` and `exp_dir` say it as well"
 
 
 class AnyModel(Section):
     """What every model to export has, wherever it comes from."""
 
-    family: FamilyName = Field("lstm", description="its architecture")
+    family: FamilyName = Field(
+        "lstm",
+        description="its architecture. Where files of the model are looked for, so is the family: "
+        "see sources.md",
+    )
     sizes: dict[str, int] = Field(
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
@@ -161,6 +165,11 @@ class AnyModel(Section):
         """What it is made from: models of the same origin share what is fetched and averaged."""
         raise NotImplementedError
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the configuration names all files, or some are to be found (``discovered``)."""
+        return True
+
 
 class _LocalModel(AnyModel):
     """A model whose files are on this machine."""
@@ -192,7 +201,7 @@ class FileModel(_LocalModel):
 class ExpDirModel(_LocalModel):
     """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
 
-    source: Literal["exp_dir"] = Field(description=SOURCE)
+    source: Literal["exp_dir"] = Field("exp_dir", description=SOURCE)
     exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
     epoch: int | None = Field(None, ge=1, description="the epoch to export")
     iter: int | None = Field(
@@ -202,6 +211,10 @@ class ExpDirModel(_LocalModel):
     use_averaged_model: bool = Field(
         False, description="whether to average by the running averages kept while training"
     )
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.tokens or self.bpe_model)
 
     def choice(self) -> training.Choice:
         return training.Choice(
@@ -224,15 +237,23 @@ class HubModel(AnyModel):
     #: What is named by its path in the repository; all other files are on this machine.
     REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
 
-    source: Literal["huggingface"] = Field(description=SOURCE)
+    source: Literal["huggingface"] = Field("huggingface", description=SOURCE)
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
     revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
-    checkpoint: RemotePath = Field(description="the icefall checkpoint")
+    checkpoint: RemotePath | None = Field(
+        None,
+        description="the icefall checkpoint. If left out, it is found in the repository, and so "
+        "are the other files and the settings that are not stated",
+    )
     tokens: RemotePath | None = Field(None, description="its tokens.txt")
     bpe_model: RemotePath | None = Field(None, description="its sentencepiece model")
     test_wavs: RemotePaths = Field(
         [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
     )
+
+    @property
+    def is_complete(self) -> bool:
+        return self.checkpoint is not None and bool(self.tokens or self.bpe_model)
 
     def origin(self) -> tuple[object, ...]:
         return (self.source, self.repo_id, self.revision)
@@ -245,9 +266,17 @@ SOURCES: dict[str, type[AnyModel]] = {
     "huggingface": HubModel,
 }
 
+
+def _source(raw: Any) -> str:
+    """A model's key `source`, or what another of its keys says of it."""
+    stated = raw if isinstance(raw, dict) else {}
+    implied = "huggingface" if "repo_id" in stated else "exp_dir" if "exp_dir" in stated else "file"
+    return stated.get("source", implied)
+
+
 Model = Annotated[
     Annotated[FileModel, Tag("file")]
     | Annotated[ExpDirModel, Tag("exp_dir")]
     | Annotated[HubModel, Tag("huggingface")],
-    Discriminator(lambda raw: raw.get("source", "file") if isinstance(raw, dict) else "file"),
+    Discriminator(_source),
 ]
