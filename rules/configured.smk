@@ -5,18 +5,11 @@ import json
 import math
 import re
 import shlex
-import sys
 import urllib.parse
-from dataclasses import asdict
-from pathlib import Path
-
-#: The project's folder, also where the workflow is a module of another one.
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-sys.path.insert(0, str(ROOT))
+from dataclasses import asdict, replace
 
 from snakemake.exceptions import WorkflowError
 
-from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
@@ -25,7 +18,7 @@ from transducer2ncnn.workflow.environment import set_up_scripts
 set_up_scripts(ROOT)
 
 if not config:
-    raise WorkflowError(
+    refuse(
         f"there is no configuration: no config.yaml in {Path.cwd()}, and no --configfile. Expected "
         "`models`, the models to export, in one of them, or --config repo_id=<owner>/<name>."
     )
@@ -60,7 +53,7 @@ try:
 
             check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
 except UserError as e:
-    raise WorkflowError(str(e)) from None
+    refuse(e)
 
 if workflow.is_main_process:
     print("".join(f"{line}\n" for line in discovered.lines(FOUND)), end="", file=sys.stderr)
@@ -101,7 +94,7 @@ def told(function):
         try:
             return function(*args)
         except UserError as e:
-            sys.exit(f"error: {e}")
+            refuse(e)
 
     return wrapper
 

@@ -19,7 +19,7 @@ from hub_server import git_hash
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.source import conventions, discovery
-from transducer2ncnn.source.hub import HubFile, Snapshot
+from transducer2ncnn.source.repository import HubFile, Snapshot
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
 

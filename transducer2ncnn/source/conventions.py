@@ -19,7 +19,7 @@ from transducer2ncnn.base.errors import shown
 from transducer2ncnn.families import registry
 from transducer2ncnn.families.contract import Family
 from transducer2ncnn.families.settings import Value
-from transducer2ncnn.source.hub import HubFile
+from transducer2ncnn.source.repository import HubFile
 
 #: Files of a repository that is looked through. Those of the published models are about a hundred.
 MAX_FILES = 2000

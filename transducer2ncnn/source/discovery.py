@@ -14,9 +14,9 @@ from typing import Any
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import is_file, is_folder
 from transducer2ncnn.families import registry
-from transducer2ncnn.source import conventions, hub
+from transducer2ncnn.source import conventions, hub, repository
 from transducer2ncnn.source.conventions import Answer, Found, Unsettled
-from transducer2ncnn.source.hub import HubFile, Snapshot
+from transducer2ncnn.source.repository import HubFile, Snapshot
 
 #: Folders above a training folder that may hold the lang folder: icefall's are
 #: ``<recipe>/exp`` and, beside the recipe, ``data/lang_*``.
@@ -80,7 +80,7 @@ def _texts(snapshot: Snapshot, folder: str | Path) -> dict[str, str]:
     found = {}
     for file in conventions.texts(snapshot.files):
         path = Path(folder, snapshot.commit, file.path)
-        if not hub.is_whole(path, file):
+        if not repository.is_whole(path, file):
             hub.download(snapshot.repo_id, snapshot.commit, file, path)
         found[file.path] = path.read_text(encoding="utf-8", errors="replace")
     return found

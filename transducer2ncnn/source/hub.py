@@ -10,13 +10,11 @@ Hub states. Whoever answers may mean harm: see ``answers`` too.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,7 +27,8 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, write_json
 from transducer2ncnn.base.paths import is_inside
 from transducer2ncnn.base.reading import parse_row
-from transducer2ncnn.source import answers
+from transducer2ncnn.source import answers, repository
+from transducer2ncnn.source.repository import HubFile, Snapshot
 
 #: Seconds waited before each further try. A server that is busy may ask for more, up to MAX_WAIT.
 WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -56,72 +55,6 @@ NONSENSE = (
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository, as the Hub states it.
-
-    Attributes:
-        hash: SHA-256 of a large file, 64 digits; Git's blob id of any other, 40 digits.
-    """
-
-    path: str
-    size: int
-    hash: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A repository at a commit."""
-
-    repo_id: str
-    revision: str
-    commit: str
-    files: tuple[HubFile, ...]
-
-    def file(self, path: str, key: str) -> HubFile:
-        """One file by its path.
-
-        Args:
-            key: the key of the configuration that names it, for the message.
-
-        Raises:
-            UserError: it is not there; with those that are like it.
-        """
-        for file in self.files:
-            if file.path == path:
-                return file
-        raise self._missing(path, key)
-
-    def matching(self, patterns: list[str], key: str) -> list[HubFile]:
-        """The files that match one of the patterns, sorted by path; `*` stays within a folder.
-
-        Raises:
-            UserError: a pattern matches none.
-        """
-        found: dict[str, HubFile] = {}
-        for pattern in patterns:
-            matching = [file for file in self.files if _matches(file.path, pattern)]
-            if not matching:
-                raise self._missing(pattern, key)
-            found.update((file.path, file) for file in matching)
-        return [found[path] for path in sorted(found)]
-
-    def _missing(self, path: str, key: str) -> UserError:
-        suffix = path.rsplit(".", 1)[-1]
-        alike = [file.path for file in self.files if file.path.endswith(f".{suffix}")]
-        there = alike or [file.path for file in self.files]
-        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-        return UserError(
-            f"{key}: {self.repo_id} has no {path!r} at {self.revision} (commit {self.commit}). "
-            f"There: {', '.join(there[:8]) or 'no files'}{more}."
-        )
-
-
-def _matches(path: str, pattern: str) -> bool:
-    names, parts = path.split("/"), pattern.split("/")
-    return path == pattern or (len(names) == len(parts) and all(map(fnmatchcase, names, parts)))
 
 
 def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
@@ -188,11 +121,11 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
 
     try:
         path = _persistent(fetch, what, file.size)
-        if _hash(path, file) != file.hash:
+        if repository.hash_of(path, file) != file.hash:
             print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
             _forget(path)
             path = _persistent(fetch, what, file.size)
-        if (found := _hash(path, file)) != file.hash:
+        if (found := repository.hash_of(path, file)) != file.hash:
             _forget(path)
             raise UserError(
                 f"{what} arrived twice with the hash {found}; the Hub states {file.hash} for it "
@@ -211,11 +144,6 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
             f"{huggingface_hub.constants.HF_HUB_CACHE}, and again in {Path(target).parent}). Make "
             "room, or let HF_HOME name another disk."
         ) from None
-
-
-def is_whole(path: Path, file: HubFile) -> bool:
-    """Whether a file is here as the Hub states it."""
-    return path.is_file() and path.stat().st_size == file.size and _hash(path, file) == file.hash
 
 
 def _forget(path: Path) -> None:
@@ -267,7 +195,7 @@ def _persistent(call: Callable[[], T], what: str, expected: int) -> T:
         except NONSENSE as e:
             raise UserError(
                 f"{what}: {huggingface_hub.constants.ENDPOINT} answers as no Hub does "
-                f"({type(e).__name__}: {_said(e)})."
+                f"({type(e).__name__}: {_said(e)}). {answers.advice()}"
             ) from None
         if not _may_pass(error):
             _refuse(error, what)
@@ -293,8 +221,8 @@ def _may_pass(error: Exception) -> bool:
         return error.response.status_code in TRANSIENT
     if isinstance(error, OSError):
         # Not this machine's own failure: the client's word for a transfer that came out short.
-        return error.errno is None and not isinstance(error, hf_errors.OfflineModeIsEnabled)
-    return isinstance(error, httpx2.TransportError)
+        return error.errno is None and not isinstance(error, answers.STAYING)
+    return isinstance(error, httpx2.TransportError) and not answers.is_in_between(error)
 
 
 def _asked_wait(error: Exception) -> float:
@@ -324,6 +252,10 @@ def _refuse(error: Exception, what: str) -> NoReturn:
         advice = f"{endpoint} knows no such repository, or it is private. Check `repo_id`. {token}"
     elif isinstance(error, hf_errors.EntryNotFoundError):
         advice = "there is no such file in the repository. Check the path."
+    elif isinstance(error, hf_errors.FileMetadataError):
+        advice = f"{endpoint} answers as no Hub does ({_said(error)}). {answers.advice()}"
+    elif isinstance(error, httpx2.TransportError):
+        advice = f"{_said(error)}. {answers.advice()} SSL_CERT_FILE names certificates to trust."
     elif isinstance(error, hf_errors.OfflineModeIsEnabled):
         advice = "offline mode is on, and the client's cache does not hold it."
     elif isinstance(error, hf_errors.HfHubHTTPError):
@@ -359,15 +291,6 @@ def _check_file(repo_id: str, file: HubFile) -> None:
     sized = type(file.size) is int and 0 <= file.size < MAX_SIZE
     if not sized or not answers.is_hash(file.hash):
         raise UserError(f"{repo_id}: the Hub states no size and hash for {file.path!r}.")
-
-
-def _hash(path: Path, file: HubFile) -> str:
-    with open(path, "rb") as f:
-        if len(file.hash) == 64:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-        header = f"blob {path.stat().st_size}\0".encode()
-        blob = hashlib.sha1(header, usedforsecurity=False)
-        return hashlib.file_digest(f, lambda: blob).hexdigest()
 
 
 def _known(repo_id: str, revision: str, record: str | Path, why: str) -> Snapshot:

@@ -20,7 +20,7 @@ from transducer2ncnn.workflow.models import AnyModel, ExpDirModel, HubModel
 
 if TYPE_CHECKING:
     from transducer2ncnn.source.conventions import Found
-    from transducer2ncnn.source.hub import Snapshot
+    from transducer2ncnn.source.repository import Snapshot
 
 #: What is found of each model, by name.
 Findings = Mapping[str, "list[Found]"]
