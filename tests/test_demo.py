@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +24,7 @@ import pytest
 import soundfile
 import soxr
 import websocket
-from conftest import ROOT
+from conftest import GOLDEN, ROOT
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -78,6 +80,15 @@ def test_what_was_delivered_is_there_to_try(results: Path, tmp_path: Path) -> No
     found = delivered.models(results)
     assert {name: list(x.folders) for name, x in found.items()} == {"digits": list(PRECISIONS)}
     assert found["digits"].tail_seconds == pytest.approx(0.5)
+    # Of another family, whose segments are longer: 39 frames and one more, and 0.3 s.
+    golden = GOLDEN / "zipformer" / "pretrained.pt"
+    settings = {"decode_chunk_len": 32, "num_left_chunks": 4}
+    description = model.describe(golden, "zipformer", settings)
+    files.write_json(tmp_path / "longer" / "model.json", description)
+    folder = tmp_path / "longer" / "sherpa-ncnn" / "fp16"
+    shutil.copytree(results / "digits" / "sherpa-ncnn" / "fp16", folder)
+    assert delivered.models(tmp_path)["longer"].tail_seconds == pytest.approx(0.7)
+    (folder / "tokens.txt").unlink()
     with pytest.raises(UserError, match="no model was delivered there. Export one"):
         delivered.models(tmp_path)
 
@@ -256,6 +267,7 @@ def page(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_b
         f"--use-file-for-fake-audio-capture={spoken}%noloop",
     ) as browser:
         assert browser.open(f"http://127.0.0.1:{port}/", 1000) == []
+        wait(browser, lambda _: status_line(browser) == "Ready.")
         yield browser
 
 
@@ -276,7 +288,6 @@ def shown(page: real_browser.Browser, what: str) -> dict[str, str]:
 
 
 def test_a_person_speaks_and_sees_the_text_grow(page: real_browser.Browser) -> None:
-    wait(page, lambda _: status_line(page) == "Ready.")
     button = page.driver.find_element(By.ID, "record")
     button.click()
     wait(page, lambda _: status_line(page).startswith("Recording."))
@@ -293,11 +304,27 @@ def test_a_person_speaks_and_sees_the_text_grow(page: real_browser.Browser) -> N
     assert button.text == "Record" and button.is_enabled()
 
 
-def test_a_recording_that_is_chosen_is_transcribed(page: real_browser.Browser) -> None:
+#: Drops a file on the page, as a person's hand does.
+DROP = """
+    const bytes = Uint8Array.from(atob(arguments[0]), (character) => character.charCodeAt(0));
+    const carried = new DataTransfer();
+    carried.items.add(new File([bytes], "dropped.wav"));
+    for (const kind of ["dragover", "drop"])
+        document.getElementById("drop").dispatchEvent(
+            new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+"""
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_recording_is_transcribed(page: real_browser.Browser, dropped: bool) -> None:
     boxes = page.driver.find_elements(By.CSS_SELECTOR, "#precisions input")
     boxes[0].click()
     wav = DIGITS / "test_wavs" / "2.wav"
-    page.driver.find_element(By.ID, "file").send_keys(str(wav))
+    page.driver.execute_script("document.getElementById('status').textContent = ''")
+    if dropped:
+        page.driver.execute_script(DROP, base64.b64encode(wav.read_bytes()).decode())
+    else:
+        page.driver.find_element(By.ID, "file").send_keys(str(wav))
     wait(page, lambda _: status_line(page) == "Done.")
     assert shown(page, "text") == {PRECISIONS[1]: said("2.wav")}
     # The silence behind it is counted.

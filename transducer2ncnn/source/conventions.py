@@ -208,7 +208,7 @@ def settings(found: Family, stated: Iterable[str], texts: Mapping[str, str]) -> 
 
 def _values(option: str, path: str, text: str, kind: Any) -> Iterator[tuple[int, Value]]:
     """Line numbers and values of an option in commands; what a shell would put in is none."""
-    pattern = re.compile(rf"(?<![\w-]){option}[\s=]+['\"]?([\w.-]+)(?=[\s'\"`)|\\,;]|$)")
+    pattern = re.compile(rf"(?<![\w-]){option}[\s=]+['\"]?([\w.-]{{1,20}})(?=[\s'\"`)|\\,;]|$)")
     for number, line in enumerate(text.splitlines(), start=1):
         if path.endswith(".sh") and line.lstrip().startswith("#"):
             continue

@@ -135,9 +135,12 @@ def _around(exp_dir: Path) -> list[HubFile]:
 
 
 def _as_listed(path: Path) -> HubFile:
-    with path.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256")
-        return HubFile(str(path), f.tell(), digest.hexdigest())
+    try:
+        with path.open("rb") as f:
+            digest = hashlib.file_digest(f, "sha256")
+            return HubFile(str(path), f.tell(), digest.hexdigest())
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read: {e.strerror}. State `tokens`.") from None
 
 
 def _settled(name: str, answers: Iterable[Answer], where: str) -> list[Found]:
