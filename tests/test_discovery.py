@@ -259,6 +259,11 @@ def test_one_repository_stands_for_the_whole_configuration(tmp_path: Path) -> No
     origins = discovered.origins(findings[name], CONV_EMFORMER_ID)
     assert origins["memory_size"] == f"--memory-size in README.md, line 4, of {CONV_EMFORMER_ID}"
     assert "nhead" not in origins
+    del raw["settings"]
+    with pytest.raises(UserError, match="settings.nhead: (.|\n)*State keys of the model beside"):
+        discovered.complete(
+            raw, lambda repo_id, _: snapshot(repo_id, CONV_EMFORMER, tmp_path), lambda *_: tmp_path
+        )
     json.dumps(discovered.recorded(findings[name]), allow_nan=False)
 
 

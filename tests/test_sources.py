@@ -126,7 +126,7 @@ def test_a_model_on_the_hub_is_fetched_and_exported(finished: Sources) -> None:
         "tokens": TOKENS,
         "test_wavs": ["test_wavs/a.wav"],
     }
-    assert source["found"]["family"]["from"] == "lstm_transducer_stateless2, in README.md"
+    assert source["found"]["family"]["from"] == "lstm_transducer_stateless2 is in README.md"
     assert not any("_jit" in path for _, path, _ in finished.server.requests)
     assert source["files"][f"results/hub/hub/{CHECKPOINT}"] == {
         "size": len(repository()[CHECKPOINT]),

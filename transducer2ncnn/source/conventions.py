@@ -149,11 +149,11 @@ def family(name: str, texts: Mapping[str, str]) -> Answer:
         name: of the repository, or a folder's path; where the recipe is in it, that decides.
         texts: of the repository's READMEs and scripts, by path.
     """
-    found = {value: f"{recipe}, in the name {shown(name)}" for value, recipe in _recipes(name)}
+    found = {value: f"{recipe} is in its name" for value, recipe in _recipes(name)}
     if not found:
         for path, text in texts.items():
             for value, recipe in _recipes(text):
-                found.setdefault(value, f"{recipe}, in {path}")
+                found.setdefault(value, f"{recipe} is in {path}")
     if len(found) == 1:
         ((only, origin),) = found.items()
         return Found("family", only, origin)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from transducer2ncnn.source.conventions import Found
     from transducer2ncnn.source.repository import Snapshot
 
+#: How keys are stated in the short form.
+SHORT = (
+    "State keys of the model beside --config repo_id=…, such as checkpoint=exp/pretrained.pt or "
+    "'settings={chunk_length: 32}'."
+)
+
 #: What is found of each model, by name.
 Findings = Mapping[str, "list[Found]"]
 
@@ -66,6 +72,7 @@ def complete(
     Raises:
         UserError: the configuration is wrong, or something cannot be found.
     """
+    short = "repo_id" in raw
     raw = spelled_out(raw)
     config = configuration.parse(raw)
     models, findings = dict(raw["models"]), {}
@@ -75,6 +82,8 @@ def complete(
         try:
             findings[name] = _find(name, model, look_up, folder)
         except UserError as e:
+            if short:
+                raise UserError(f"{e}\n{SHORT}") from None
             if not model.on_request or len(models) == 1:
                 raise
             print(f"warning: {name} is left out. {e}", file=sys.stderr)
@@ -120,7 +129,7 @@ def lines(findings: Findings) -> Iterator[str]:
         yield f"{name}: found, and not stated in the configuration:"
         for finding in found:
             value = finding.value
-            text = f"{len(value)} recordings" if isinstance(value, list) else value
+            text = f"{len(value)} of them" if isinstance(value, list) else value
             yield f"  {finding.key}: {text} ({finding.origin})"
 
 
