@@ -16,7 +16,7 @@ setup: $(READY) ## create the environment in .venv
 export: $(READY) ## export the models of config.yaml that are not on request
 	$(VENV)/bin/snakemake --cores $(CORES)
 
-demo: $(READY) ## open a page on this machine to try the exported models on
+demo: $(READY) ## serve a page on this machine to try the exported models on
 	$(VENV)/bin/python -m workflow_scripts.demo
 
 # A process a core, which computes on one and takes the files in the order of tests/conftest.py.

@@ -76,7 +76,9 @@ def port(results: Path) -> Iterator[int]:
         assert process.wait(10) in (0, -signal.SIGINT, 130)
 
 
-def test_what_was_delivered_is_there_to_try(results: Path, tmp_path: Path) -> None:
+def test_what_was_delivered_is_there_to_try(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = delivered.models(results)
     assert {name: list(x.folders) for name, x in found.items()} == {"digits": list(PRECISIONS)}
     assert found["digits"].tail_seconds == pytest.approx(0.5)
@@ -88,6 +90,10 @@ def test_what_was_delivered_is_there_to_try(results: Path, tmp_path: Path) -> No
     folder = tmp_path / "longer" / "sherpa-ncnn" / "fp16"
     shutil.copytree(results / "digits" / "sherpa-ncnn" / "fp16", folder)
     assert delivered.models(tmp_path)["longer"].tail_seconds == pytest.approx(0.7)
+    shutil.copytree(tmp_path / "longer", tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.json").write_text('{"family": "lstm"}')
+    assert list(delivered.models(tmp_path)) == ["longer"]
+    assert "damaged is left out. model.json: describes no" in capsys.readouterr().err
     (folder / "tokens.txt").unlink()
     with pytest.raises(UserError, match="no model was delivered there. Export one"):
         delivered.models(tmp_path)

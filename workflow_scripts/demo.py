@@ -29,7 +29,7 @@ def main() -> None:
             listening.listen()
         except (OSError, OverflowError) as e:
             raise UserError(
-                f"port {args.port} of {HOST}: {e}. Choose another with --port."
+                f"port {args.port} of {HOST}: {str(e).rstrip('.')}. Choose another with --port."
             ) from None
         port = listening.getsockname()[1]
         config = uvicorn.Config(

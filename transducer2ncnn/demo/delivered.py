@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,10 @@ class Model:
 
 
 def models(results: str | Path) -> dict[str, Model]:
-    """What was delivered, by the models' names.
+    """What was delivered, by the models' names; what is no model's is left out, and said.
 
     Raises:
-        UserError: nothing was, or a model's description is none.
+        UserError: nothing was delivered.
     """
     found = {}
     for description in sorted(Path(results).glob("*/model.json")):
@@ -38,8 +39,12 @@ def models(results: str | Path) -> dict[str, Model]:
             if _is_whole(folder)
         }
         if folders:
-            architecture = described(reading.read_json(description))
-            found[description.parent.name] = Model(folders, architecture.tail_seconds)
+            try:
+                tail_seconds = described(reading.read_json(description)).tail_seconds
+            except UserError as e:
+                print(f"warning: {description.parent.name} is left out. {e}", file=sys.stderr)
+                continue
+            found[description.parent.name] = Model(folders, tail_seconds)
     if not found:
         raise UserError(
             f"{results}: no model was delivered there. Export one, with `make export` or "

@@ -113,15 +113,17 @@ def _serve(connection: Connection, folder: str, tail_seconds: float, rate: int) 
     start = time.perf_counter()
     loaded = recognizer.load(folder, threads=1)
     live = Live(loaded, rate)
-    connection.send(time.perf_counter() - start)
+    # If the page's process is gone, nobody wants to know.
+    with contextlib.suppress(EOFError, OSError):
+        connection.send(time.perf_counter() - start)
+        while (samples := connection.recv()) is not None:
+            live.accept(samples)
+            connection.send(_heard(loaded, live))
+        live.accept(np.zeros(int(tail_seconds * rate), dtype=np.float32))
+        loaded.input_finished()
+        connection.send(_heard(loaded, live))
 
-    def heard() -> Heard:
-        factor = live.computing / live.arrived if live.arrived else 0.0
-        return Heard(loaded.text.strip(), live.arrived, factor, live.latency)
 
-    while (samples := connection.recv()) is not None:
-        live.accept(samples)
-        connection.send(heard())
-    live.accept(np.zeros(int(tail_seconds * rate), dtype=np.float32))
-    loaded.input_finished()
-    connection.send(heard())
+def _heard(loaded: Any, live: Live) -> Heard:
+    factor = live.computing / live.arrived if live.arrived else 0.0
+    return Heard(loaded.text.strip(), live.arrived, factor, live.latency)
