@@ -11,9 +11,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, File, Model, wrong_choice
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
@@ -77,6 +76,19 @@ class Transcription(Section):
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
 
 
+class Normalise(Section):
+    """What makes no difference between what was said and what was recognised."""
+
+    case: bool = Field(True, description="whether upper and lower case make no difference")
+    punctuation: bool = Field(
+        False,
+        description="whether punctuation makes none, but for an apostrophe inside a word",
+    )
+    full_width: bool = Field(
+        True, description="whether full-width and half-width forms of a character are the same"
+    )
+
+
 class Evaluation(Section):
     """How the models that have an `evaluation` are evaluated."""
 
@@ -84,6 +96,23 @@ class Evaluation(Section):
         "greedy_search", description="how sherpa-ncnn and PyTorch search"
     )
     num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
+    hotwords_file: File | None = Field(
+        None,
+        description="phrases that the beam search prefers, one a line, each as the tokens of "
+        "tokens.txt that it consists of, separated by blanks",
+    )
+    hotwords_score: float = Field(
+        1.5, gt=0, description="what a path gains by each token of such a phrase"
+    )
+    unit: Literal["word", "character", "mixed"] | None = Field(
+        None,
+        description="what the error rate counts: words, characters, or `mixed`, a character of a "
+        "script without spaces or else a word. If left out, `mixed` where a transcript has such a "
+        "character, as in Chinese, Japanese, Korean or Thai, and `word` elsewhere",
+    )
+    normalise: Normalise = Field(
+        Normalise(), description="what makes no difference between two texts"
+    )
     shards: int | None = Field(
         None,
         ge=1,
@@ -93,7 +122,7 @@ class Evaluation(Section):
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
     max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {},
-        description="by precision, how many percentage points its word error rate may be above "
+        description="by precision, how many percentage points its error rate may be above "
         "PyTorch's for it to be delivered",
     )
 
@@ -180,7 +209,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
     for name, model in config.models.items():
         if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
+            yield from wrong_choice(name, model)
     if not all(model.is_complete for model in config.models.values()):
         return  # the rest is judged when what is to be found has been found
     if not config.precisions:
@@ -219,6 +248,11 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
+    if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
+        yield (
+            f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
+            f"{config.evaluation.decoding}. Expected `decoding: modified_beam_search` beside it."
+        )
     for precision in config.evaluation.max_rise:
         if not any(
             model.evaluation and precision in config.precisions_of(name)
@@ -264,27 +298,6 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
             f"models.{name}.test_wavs: missing. Expected recordings that {', '.join(quantized)} "
             "can be compared with fp32 on."
         )
-
-
-def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
-    if (model.epoch is None) == (model.iter is None):
-        found = "neither" if model.epoch is None else "both"
-        yield (
-            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
-            f"there are {model.choice().there()}."
-        )
-        return
-    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
-    try:
-        checkpoints = model.checkpoints()
-    except UserError as e:
-        yield f"{key}: {e}"
-        return
-    for checkpoint in checkpoints:
-        try:
-            foreign.check(checkpoint)
-        except UserError as e:
-            yield f"{key}: {e}"
 
 
 #: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
@@ -362,6 +375,8 @@ def _level(location: list[str]) -> type[BaseModel]:
             return Verification
         case ["transcription", _, *_]:
             return Transcription
+        case ["evaluation", "normalise", _, *_]:
+            return Normalise
         case ["evaluation", _, *_]:
             return Evaluation
     return Config
