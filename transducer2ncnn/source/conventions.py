@@ -63,6 +63,11 @@ class Found:
     value: Value | list[str]
     origin: str
 
+    def described(self) -> str:
+        """The finding in words."""
+        value = ", ".join(self.value) if isinstance(self.value, list) else str(self.value)
+        return f"{self.key}: {shown(value) or 'none'} ({self.origin})"
+
 
 @dataclass(frozen=True)
 class Unsettled:

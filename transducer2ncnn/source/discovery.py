@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import is_file, is_folder
 from transducer2ncnn.families import registry
 from transducer2ncnn.source import conventions, hub, repository
@@ -153,15 +153,9 @@ def _settled(name: str, answers: Iterable[Answer], where: str) -> list[Found]:
             for answer in answers
             if isinstance(answer, Unsettled)
         ]
-        said = [f"  {described(answer)}" for answer in found]
+        said = [f"  {answer.described()}" for answer in found]
         raise UserError(
             f"models.{name}: {where} leaves open what these keys have to state:\n"
             + "\n".join([*lines, *(["Found there:", *said] if said else [])])
         )
     return found
-
-
-def described(found: Found) -> str:
-    """A finding in words."""
-    value = ", ".join(found.value) if isinstance(found.value, list) else str(found.value)
-    return f"{found.key}: {shown(value, 300) or 'none'} ({found.origin})"

@@ -127,10 +127,7 @@ def lines(findings: Findings) -> Iterator[str]:
     """What a run shows of what was found."""
     for name, found in findings.items():
         yield f"{name}: found, and not stated in the configuration:"
-        for finding in found:
-            value = finding.value
-            text = f"{len(value)} of them" if isinstance(value, list) else value
-            yield f"  {finding.key}: {text} ({finding.origin})"
+        yield from (f"  {finding.described()}" for finding in found)
 
 
 def recorded(found: list[Found]) -> dict[str, Any]:
