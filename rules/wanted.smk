@@ -84,7 +84,7 @@ def max_rise(wildcards, input):
 def configuration_of(name):
     """What of the configuration a model is made with."""
     # As stated: a pattern may stand for more recordings than a command can name.
-    stated = config["models"][name]
+    stated = STATED["models"][name]
     wavs = {key: stated[key] for key in ("test_wavs", "calibration_wavs") if key in stated}
     precisions = {}
     for precision in CONFIG.precisions_of(name):

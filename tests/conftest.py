@@ -97,6 +97,7 @@ NATIVE = (
     "test_calibration.py",
     "test_checkpoint.py",
     "test_conv_emformer.py",
+    "test_demo.py",
     "test_digits.py",
     "test_export.py",
     "test_families.py",

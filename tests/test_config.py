@@ -54,6 +54,11 @@ def test_each_source_has_its_keys() -> None:
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
+    # A key that only one of them has says which it is.
+    for raw in (exp_dir(epoch=1), hub()):
+        stated = config.parse(raw)
+        del raw["models"]["m"]["source"]
+        assert config.parse(raw) == stated
 
 
 RELEASE = {"version": "1", "license": "mit", "language": "en"}

@@ -10,12 +10,11 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT
 from transducer2ncnn.workflow import releases
 from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
 from transducer2ncnn.workflow.explanations import explain
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model, wrong_choice
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
@@ -167,6 +166,11 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
+    for name, model in config.models.items():
+        if isinstance(model, ExpDirModel):
+            yield from wrong_choice(name, model)
+    if not all(model.is_complete for model in config.models.values()):
+        return  # the rest is judged when what is to be found has been found
     if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
@@ -212,8 +216,6 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
-        if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
     if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
         yield (
             f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
@@ -264,27 +266,6 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
             f"models.{name}.test_wavs: missing. Expected recordings that {', '.join(quantized)} "
             "can be compared with fp32 on."
         )
-
-
-def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
-    if (model.epoch is None) == (model.iter is None):
-        found = "neither" if model.epoch is None else "both"
-        yield (
-            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
-            f"there are {model.choice().there()}."
-        )
-        return
-    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
-    try:
-        checkpoints = model.checkpoints()
-    except UserError as e:
-        yield f"{key}: {e}"
-        return
-    for checkpoint in checkpoints:
-        try:
-            foreign.check(checkpoint)
-        except UserError as e:
-            yield f"{key}: {e}"
 
 
 def _level(location: list[str]) -> type[BaseModel]:
