@@ -104,6 +104,13 @@ def recipe(wildcards):
     return how
 
 
+def found_recipe(wildcards):
+    """What a search found, of a precision whose recipe is searched."""
+    if wildcards.precision not in SEARCHED:
+        return []
+    return f"results/{wildcards.model}/search/{wildcards.precision}.json"
+
+
 def observed(wildcards):
     """What was observed of the calibration recordings, in all shards."""
     calibration_wavs(wildcards)  # or else an error that says that there are none

@@ -44,6 +44,19 @@ class _Recording:
     steps: list[search.Step]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Other files than fp32's on the same recordings.
+
+    Attributes:
+        figures: what ``compare`` returns.
+        texts: the token ids that the other files decode freely, by recording.
+    """
+
+    figures: dict[str, Any]
+    texts: dict[str, list[int]]
+
+
 class Reference:
     """The fp32 files' run over recordings, which any number of other files are compared with.
 
@@ -51,6 +64,7 @@ class Reference:
         files: param and bin of each part in fp32.
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
+        seconds: of audio that are compared; what comes after that is left out.
 
     Raises:
         NotFiniteError: naming part, recording and frame.
@@ -58,12 +72,16 @@ class Reference:
     """
 
     def __init__(
-        self, files: Files, description: dict[str, Any], recordings: Mapping[str, np.ndarray]
+        self,
+        files: Files,
+        description: dict[str, Any],
+        recordings: Mapping[str, np.ndarray],
+        seconds: int = SECONDS,
     ) -> None:
         self._architecture = described(description)
         self._transducer = NcnnTransducer(files, self._architecture)
         self._recordings: list[_Recording] = []
-        left = SECONDS * SAMPLE_RATE
+        left = seconds * SAMPLE_RATE
         for name, recorded in recordings.items():
             samples = recorded[:left]
             left -= len(samples)
@@ -76,10 +94,15 @@ class Reference:
                 _check_finite(step.logits, "joiner", "fp32", name, t)
                 steps.append(step)
             self._recordings.append(_Recording(name, samples, steps))
-        self._seconds = SECONDS - left / SAMPLE_RATE
+        self._seconds = seconds - left / SAMPLE_RATE
 
-    def compare(self, files: Files, precision: str = "int8") -> dict[str, Any]:
-        """What ``compare`` returns, for one precision.
+    @property
+    def texts(self) -> dict[str, list[int]]:
+        """The token ids that fp32 finds, by recording."""
+        return {x.name: search.emitted(x.steps) for x in self._recordings}
+
+    def compare(self, files: Files, precision: str = "int8") -> Compared:
+        """One precision's files against fp32's.
 
         Raises:
             NotFiniteError: naming part, recording and frame.
@@ -88,7 +111,7 @@ class Reference:
         reference, other = self._transducer, NcnnTransducer(files, self._architecture)
         found = {name: _Difference() for name in (*PARTS, "all")}
         encoder_out = Noise()
-        texts: list[tuple[list[int], list[int]]] = []
+        texts: dict[str, list[int]] = {}
         for recording in self._recordings:
             name = recording.name
             frames = _encode(other, recording.samples, precision, name)
@@ -109,12 +132,11 @@ class Reference:
                 for variant, values in logits.items():
                     _check_finite(values, "joiner", precision, name, t)
                     found[variant].add(step.logits, values)
-            texts.append(
-                (search.emitted(recording.steps), search.emitted(search.greedy(other, frames)))
-            )
-        tokens = sum(len(theirs) for theirs, _ in texts)
-        edits = sum(Levenshtein.distance(*pair) for pair in texts)
-        return {
+            texts[name] = search.emitted(search.greedy(other, frames))
+        expected = self.texts
+        tokens = sum(map(len, expected.values()))
+        edits = sum(Levenshtein.distance(expected[name], text) for name, text in texts.items())
+        figures = {
             "recordings": len(self._recordings),
             "seconds": self._seconds,
             "frames": found["all"].frames,
@@ -125,6 +147,7 @@ class Reference:
             "parts": {part: found[part].summary() for part in PARTS},
             "all": found["all"].summary(),
         }
+        return Compared(figures, texts)
 
 
 def compare(
@@ -158,7 +181,7 @@ def compare(
         NotFiniteError: naming part, recording and frame.
         UserError: ncnn cannot run the files.
     """
-    return Reference(fp32, description, recordings).compare(files, precision)
+    return Reference(fp32, description, recordings).compare(files, precision).figures
 
 
 def _encode(

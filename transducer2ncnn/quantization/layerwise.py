@@ -217,15 +217,19 @@ def part_errors(
     }
 
 
-def by_itself(quantized_layer: Quantized, folder: Path) -> Network:
-    """A network of one layer, whose blobs keep their names; its files go to ``folder``."""
+def by_itself(quantized_layer: Quantized, folder: Path, sherpa_options: bool = False) -> Network:
+    """A network of one layer, whose blobs keep their names; its files go to ``folder``.
+
+    Args:
+        sherpa_options: of ``Network``.
+    """
     inputs = [parse_layer(f"Input {blob} 0 1 {blob}") for blob in quantized_layer.layer.inputs]
     layers = [*inputs, *(layer for layer, _ in quantized_layer.pieces)]
     folder.mkdir()
     param, bin_ = folder / "layer.param", folder / "layer.bin"
     param_file.write(param, Param(tuple(layers), sum(len(layer.outputs) for layer in layers)))
     weights_file.write(bin_, [blocks for _, blocks in quantized_layer.pieces])
-    return Network(param, bin_)
+    return Network(param, bin_, sherpa_options=sherpa_options)
 
 
 def figures(

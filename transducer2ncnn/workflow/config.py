@@ -16,9 +16,11 @@ from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
+    Auto,
     Precision,
     Precisions,
     Quantized,
+    Search,
 )
 from transducer2ncnn.workflow.section import Section
 
@@ -45,6 +47,14 @@ class Calibration(Section):
 
     shards: int = Field(
         2, ge=1, description="jobs that the observing is spread over; the result is the same"
+    )
+
+
+class Sensitivity(Section):
+    """How the layers of a model are measured where a precision's recipe is searched."""
+
+    shards: int = Field(
+        2, ge=1, description="jobs that the measuring is spread over; the result is the same"
     )
 
 
@@ -105,6 +115,10 @@ class Config(Section):
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    sensitivity: Sensitivity = Field(
+        Sensitivity(),
+        description="how layers are measured for precisions whose recipe is searched, with `auto`",
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
@@ -197,6 +211,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
+        if not model.evaluation:
+            for precision in config.precisions_of(name):
+                searched = config.precisions.get(precision)
+                if isinstance(searched, Auto) and searched.auto.max_rise is not None:
+                    yield (
+                        f"precisions.{precision}.auto.max_rise: {name} has no `evaluation`, which "
+                        "word error rates are taken on. Expected one, or another budget: "
+                        f"{' or '.join(Search.BUDGET[:2])}."
+                    )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -278,7 +301,7 @@ def _explain(error: Any) -> str:
         found = "missing" if "recipe" not in value else f"found {value['recipe']!r}"
         return (
             f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
+            f"{', '.join(SHIPPED)}; or `auto`, to have one found."
         )
     if kind == "extra_forbidden":
         known = list(level.model_fields)
@@ -301,10 +324,14 @@ def _level(location: list[str]) -> type[BaseModel]:
     match location:
         case ["models", _, source, _, *_]:
             return SOURCES[source]
+        case ["precisions", _, "auto", "auto", _, *_]:
+            return Search
         case ["precisions", _, kind, _, *_]:
             return KINDS[kind]
         case ["calibration", _, *_]:
             return Calibration
+        case ["sensitivity", _, *_]:
+            return Sensitivity
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:
