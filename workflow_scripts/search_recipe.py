@@ -42,9 +42,9 @@ def main() -> None:
     fp32, description = ncnn_files(args), reading.read_json(args.description)
     architecture = described(description)
     found = groups.find(fp32, architecture.frames_per_segment)
-    divergences = sensitivity.divergences(args.sensitivity, found)
+    lost = sensitivity.errors(args.sensitivity, found)
     times = timing.of_groups(reading.read_json(args.times), found) if args.times else None
-    points = automatic.points(found, divergences, times or [group.sizes for group in found])
+    points = automatic.points(found, lost, times or [group.sizes for group in found])
     heard, said = listen(args.manifest, args.wavs, args.seconds)
     task = automatic.Task(
         precision=args.precision,

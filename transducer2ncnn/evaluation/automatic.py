@@ -94,20 +94,20 @@ class Task:
 
 def points(
     groups: Sequence[Group],
-    divergences: Sequence[Mapping[str, float]],
+    errors: Sequence[Mapping[str, float]],
     costs: Sequence[Mapping[str, float]],
 ) -> list[Point]:
     """The points of a model, from the cheapest to the most exact, which is fp16.
 
     Args:
-        divergences: what each group's formats besides fp16 lose. What fp16 loses is a thousandth
-            of that, and counts as nothing.
+        errors: what each group's formats besides fp16 lose (``sensitivity.errors``). What fp16
+            loses is a thousandth of that, and counts as nothing.
         costs: what each group's formats cost, in bytes or seconds.
     """
     return front(
         [
             [Option(name, cost, lost.get(name, 0.0)) for name, cost in cost_of.items()]
-            for lost, cost_of in zip(divergences, costs, strict=True)
+            for lost, cost_of in zip(errors, costs, strict=True)
         ]
     )
 
@@ -128,9 +128,9 @@ def search(
 
     Returns:
         The point's number, and by number: "recordings", "seconds", "frames", "emitting_frames",
-        "differing_frames", "agreement", "divergence", "encoder_snr_db", "fp32_tokens",
-        "token_edits"; "rise", in percentage points, where the budget asks for it, or None; and
-        "beyond", what of the budget and of the gate does not hold, in words.
+        "differing_frames", "agreement", "divergence", "mean_square", "encoder_snr_db",
+        "fp32_tokens", "token_edits"; "rise", in percentage points, where the budget asks for it,
+        or None; and "beyond", what of the budget and of the gate does not hold, in words.
 
     Raises:
         UserError: the most exact point is beyond the budget; fp32 says too little for anything to
@@ -187,7 +187,7 @@ def _measured(
         key: figures[key] for key in ("recordings", "seconds", "frames", "encoder_snr_db")
     } | {
         key: everything[key]
-        for key in ("emitting_frames", "differing_frames", "agreement", "divergence")
+        for key in ("emitting_frames", "differing_frames", "agreement", "divergence", "mean_square")
     }
     measured |= {key: figures[key] for key in ("fp32_tokens", "token_edits")}
     measured["rise"] = (

@@ -27,6 +27,7 @@ MEASURED = (
     "differing_frames",
     "agreement",
     "divergence",
+    "mean_square",
     "encoder_snr_db",
     "token_edits",
     "rise",
@@ -49,7 +50,8 @@ def describe(
 
     Returns:
         "points", from the cheapest to the most exact: the "bytes" of the three bins, the "seconds"
-        of the layers that are searched or None, the "divergence" that is predicted, the "change"
+        of the layers that are searched or None, the "error" that is predicted, the mean
+        square by which logits are off, the "change"
         from the point before in words, the "formats" of layers by part and selector, and what was
         "measured" or None. "chosen", the number of one. "recipe", how each part is stored then.
     """
@@ -71,7 +73,7 @@ def describe(
                 "seconds": None
                 if times is None
                 else sum(x[format_] for x, format_ in zip(times, point.formats, strict=True)),
-                "divergence": point.error,
+                "error": point.error,
                 "change": _change(groups, before, point),
                 "formats": stated(point),
                 "measured": measured.get(i),
@@ -96,7 +98,7 @@ def table(found: Mapping[str, Any]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow(
-        ["point", "chosen", "bytes", "seconds", "predicted_divergence", *MEASURED, "change"]
+        ["point", "chosen", "bytes", "seconds", "predicted_mean_square", *MEASURED, "change"]
     )
     for i, x in enumerate(found["points"]):
         measured = x["measured"] or dict.fromkeys(MEASURED)
@@ -106,7 +108,7 @@ def table(found: Mapping[str, Any]) -> str:
                 "yes" if i == found["chosen"] else "",
                 x["bytes"],
                 x["seconds"],
-                f"{x['divergence']:.6g}",
+                f"{x['error']:.6g}",
                 *(measured[key] for key in MEASURED),
                 x["change"],
             ]

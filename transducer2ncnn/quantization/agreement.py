@@ -175,7 +175,8 @@ def compare(
         one of both emits a token, how many of them have another best token ("differing_frames"),
         and the "agreement", the share that has the same, None where there is none; "divergence",
         the mean Kullback-Leibler divergence of the posteriors in these frames, in nats; and over
-        all frames "same_best_token", "max_difference" and "mean_difference" of the logits.
+        all frames "same_best_token", and of the logits "max_difference", "mean_difference" and
+        "mean_square", that of the differences.
 
     Raises:
         NotFiniteError: naming part, recording and frame.
@@ -212,7 +213,7 @@ class _Difference:
     def __init__(self) -> None:
         self.frames = 0
         self._emitting = self._differing = self._same = 0
-        self._largest = self._sum = self._divergence = 0.0
+        self._largest = self._sum = self._squares = self._divergence = 0.0
 
     def add(self, reference: np.ndarray, logits: np.ndarray) -> None:
         reference, logits = reference.astype(np.float64), logits.astype(np.float64)
@@ -220,6 +221,7 @@ class _Difference:
         self.frames += 1
         self._largest = max(self._largest, float(difference.max()))
         self._sum += float(difference.mean())
+        self._squares += float(np.mean(difference**2))
         expected, found = int(reference.argmax()), int(logits.argmax())
         self._same += expected == found
         if expected in NEVER_EMITTED and found in NEVER_EMITTED:
@@ -238,6 +240,7 @@ class _Difference:
             "same_best_token": self._same / self.frames if self.frames else None,
             "max_difference": self._largest,
             "mean_difference": self._sum / self.frames if self.frames else 0.0,
+            "mean_square": self._squares / self.frames if self.frames else 0.0,
         }
 
 
