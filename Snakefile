@@ -1,18 +1,11 @@
 # From icefall checkpoints to folders that sherpa-ncnn runs. Start with README.md.
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# Of the folder that snakemake runs in. --configfile names others.
-if Path("config.yaml").is_file():
-
-    configfile: "config.yaml"
-
-
+include: "rules/read.smk"
 include: "rules/configured.smk"
 include: "rules/staleness.smk"
 include: "rules/names.smk"
@@ -34,6 +27,7 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/folders.smk"
 include: "rules/summary.smk"
+include: "rules/list.smk"
 
 
 onsuccess:
@@ -54,4 +48,7 @@ rule all:
             for artifact in artifacts_of(name)
         ],
     message:
-        "everything that the configuration asks for is there"
+        "everything that the configuration asks for"
+
+
+include: "rules/targets.smk"

@@ -5,17 +5,10 @@ import json
 import math
 import re
 import shlex
-import sys
-from dataclasses import asdict
-from pathlib import Path
-
-#: The project's folder, also where the workflow is a module of another one.
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-sys.path.insert(0, str(ROOT))
+from dataclasses import asdict, replace
 
 from snakemake.exceptions import WorkflowError
 
-from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow.environment import set_up_scripts
@@ -24,7 +17,7 @@ from transducer2ncnn.workflow.precisions import Auto
 set_up_scripts(ROOT)
 
 if not config:
-    raise WorkflowError(
+    refuse(
         f"there is no configuration: no config.yaml in {Path.cwd()}, and no --configfile. Expected "
         "`models`, the models to export, in one of them."
     )
@@ -39,7 +32,7 @@ try:
 
             check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
 except UserError as e:
-    raise WorkflowError(str(e)) from None
+    refuse(e)
 
 #: The precisions by name, whether they are wanted or can be asked for.
 PRECISIONS = CONFIG.known_precisions()
@@ -80,7 +73,7 @@ def told(function):
         try:
             return function(*args)
         except UserError as e:
-            sys.exit(f"error: {e}")
+            refuse(e)
 
     return wrapper
 

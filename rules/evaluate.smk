@@ -65,6 +65,7 @@ rule decode_pytorch:
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -106,6 +107,7 @@ rule decode_sherpa_ncnn:
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -113,8 +115,8 @@ rule decode_sherpa_ncnn:
 rule score:
     input:
         manifest="results/{model}/evaluation/manifest.jsonl",
-        pytorch=decoded("pytorch"),
-        sherpa_ncnn=decoded("{precision}"),
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
+        sherpa_ncnn=lambda wildcards: decoded(wildcards.precision, wildcards.model),
     output:
         report(
             "results/{model}/evaluation/{precision}.json",
@@ -150,7 +152,7 @@ rule score:
 
 rule compare_precisions:
     input:
-        unpack(lambda wildcards: by_precision(wildcards, decoded)),
+        unpack(lambda wildcards: by_precision(wildcards, lambda x: decoded(x, wildcards.model))),
         manifest="results/{model}/evaluation/manifest.jsonl",
     output:
         "results/{model}/evaluation/comparison.json",

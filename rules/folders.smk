@@ -12,4 +12,4 @@ for folder, files in folders():
                 files,
             localrule: True
             message:
-                "{rule} is complete"
+                "all of {rule}"

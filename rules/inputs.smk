@@ -3,6 +3,7 @@
 import math
 import urllib.parse
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.speech import manifests
 from transducer2ncnn.workflow.models import is_address
 
@@ -32,9 +33,11 @@ def on_hub(name, key):
 
 
 @functools.cache
+@told
 def placed(path):
     """A path of the configuration: in a storage if it is an address there, or else on this
     machine, wherever results go."""
+    inputs.check_name(path)
     return storage(path) if is_address(path) else local(path)
 
 
@@ -53,7 +56,10 @@ def files_of(name, key):
     """The files that a key of a model names; of those on the Hub, what they are here."""
     model = CONFIG.models[name]
     if model.source == "huggingface" and key in model.REMOTE:
-        return [f"results/{owner(name)}/hub/{file.path}" for file in on_hub(name, key)]
+        paths = [file.path for file in on_hub(name, key)]
+        for path in paths:
+            told(inputs.check_name)(path)
+        return [f"results/{owner(name)}/hub/{path}" for path in paths]
     named = getattr(model, key) or []
     return [placed(path) for path in ([named] if isinstance(named, str) else named)]
 

@@ -9,6 +9,7 @@ rule inspect_checkpoint:
         "results/{model}/model.json",
     log:
         "logs/{model}/inspect_checkpoint.log",
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:

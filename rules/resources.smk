@@ -1,4 +1,8 @@
-# What jobs need, of the model's size and of the audio's; raised when a job is tried again.
+# What jobs need, of the model's size and of the audio's; raised when a job is tried again. And
+# which come first.
+
+#: The priority of what nearly everything else waits for. Others have 0.
+MUCH_FOLLOWS = 1
 
 
 @functools.cache

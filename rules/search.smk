@@ -24,6 +24,7 @@ rule measure_sensitivity:
         mem_mb=memory(600, per_mb=4, audio_mb=compared_mb),
         runtime=minutes(30, per_gb=3000),
     params:
+        keep=lambda wildcards: json.dumps(model_of(wildcards).keep),
         cache=lambda wildcards: f"results/{wildcards.model}/sensitivity/cache",
         code=code("measure_sensitivity", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
@@ -35,10 +36,12 @@ rule measure_sensitivity:
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
         " --description {input.description:q}"
+        " --keep {params.keep:q}"
         " --wavs {input.wavs:q}"
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -61,6 +64,7 @@ rule time_formats:
         mem_mb=memory(600, per_mb=4, audio_mb=compared_mb),
         runtime=minutes(10, per_gb=60),
     params:
+        keep=lambda wildcards: json.dumps(model_of(wildcards).keep),
         code=code("time_formats", "ncnn", "kaldi-native-fbank"),
     message:
         "{wildcards.model}: measuring how long layers take in each format, with nothing beside it"
@@ -70,6 +74,7 @@ rule time_formats:
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
         " --description {input.description:q}"
+        " --keep {params.keep:q}"
         " --wavs {input.wavs:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -116,6 +121,7 @@ rule search_recipe:
         mem_mb=memory(1200, per_mb=4),
         runtime=minutes(60, per_gb=3000),
     params:
+        keep=lambda wildcards: json.dumps(model_of(wildcards).keep),
         budget=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].auto.budget()),
         limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
         seconds=lambda wildcards: PRECISIONS[wildcards.precision].auto.seconds,
@@ -142,6 +148,7 @@ rule search_recipe:
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"
         " --description {input.description:q}"
+        " --keep {params.keep:q}"
         " --tokens {input.tokens:q}"
         " --sensitivity {input.sensitivity:q}"
         " {params.options}"

@@ -4,7 +4,7 @@
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
-    wanted = [f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS]
+    wanted = [traced(part) for part in PARTS]
     wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
         wanted += networks_of(precision)
@@ -87,7 +87,7 @@ def configuration_of(name):
     for precision in CONFIG.precisions_of(name):
         # Less the number of jobs, which changes nothing.
         chosen = PRECISIONS[precision].model_dump(exclude={"shards"}, exclude_none=True)
-        parts = {part: asdict(x) for part, x in RECIPES[precision].quantized_parts.items()}
+        parts = {part: asdict(x) for part, x in recipe_of(name, precision).items()}
         if precision not in SEARCHED:
             chosen["stored"] = parts_of(precision) | parts
         precisions[precision] = chosen

@@ -25,6 +25,20 @@ def test_sixteen_kilohertz_mono_is_read_as_it_is(tmp_path: Path, capsys) -> None
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_noted", set())
+
+
+def test_of_many_that_are_converted_one_is_named(tmp_path: Path, capsys) -> None:
+    for name, rate in (("a", 8000), ("b", 8000), ("c", 44100), ("d", 8000)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(8000), rate)
+        audio.read(tmp_path / f"{name}.wav")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "a.wav: 8000 Hz, resampled to 16000 Hz; others like it are not named" in first
+    assert "c.wav: 44100 Hz" in second
+
+
 def test_another_rate_is_resampled_and_said(tmp_path: Path, capsys) -> None:
     soundfile.write(tmp_path / "x.wav", tone(8000), 8000)
     samples = audio.read(tmp_path / "x.wav")

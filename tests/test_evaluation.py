@@ -394,7 +394,7 @@ def test_the_figures_are_the_same_for_any_number_of_shards(evaluated: Evaluation
     assert decoded(evaluated.run(config, SCORE)) == 0
     assert evaluated.scores() == before
     shutil.rmtree(evaluated.results / "cache" / HALF)
-    config["evaluation"]["shards"] = 1
+    config["evaluation"]["shards"] = 2
     assert decoded(evaluated.run(config, SCORE)) == 4
     assert evaluated.scores() == before
     evaluated.run(evaluated.config(), SCORE)

@@ -285,7 +285,7 @@ def test_its_layers_can_be_searched(made: Made, tmp_path: Path) -> None:
     against the error of a network that is stored so."""
     fp32, stated = layout.ncnn_files(made.folder / "fp32"), description(made)
     frames = made.network.architecture.frames_per_segment
-    found = groups.find(fp32, frames, most=8)
+    found = groups.find(fp32, stated, most=8)
     searched = {"InnerProduct", "Gemm", "LSTM", "Embed"}
     for part, (graph, _) in fp32.items():
         names = [x.name for x in param.read(graph).layers if x.type in searched]

@@ -274,6 +274,25 @@ def test_a_file_that_offline_mode_lacks_is_named(client: Client) -> None:
     assert "test_wavs/a.wav of owner/model" in message and "offline mode is on" in message
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        hub.httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"),
+        hub.httpx2.ProxyError("407 Proxy Authentication Required"),
+    ],
+)
+def test_a_proxy_that_refuses_is_asked_once(error: Exception) -> None:
+    asked = []
+
+    def ask() -> None:
+        asked.append(error)
+        raise error
+
+    with pytest.raises(UserError, match="x: .*Is https://huggingface.co a Hub.*SSL_CERT_FILE"):
+        hub._persistent(ask, "x", expected=0)
+    assert len(asked) == 1
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "small-disk", megabytes=4) as disk:

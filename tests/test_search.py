@@ -127,7 +127,7 @@ def fp32(digits: Path) -> Files:
 
 @pytest.fixture(scope="module")
 def found(fp32: Files) -> list[Group]:
-    return groups.find(fp32, frames_per_segment=1)
+    return groups.find(fp32, model.describe(MODEL / "pretrained.pt", "lstm"))
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,16 @@ def test_a_shard_goes_on_where_it_was(
     sensitivity.write(measured[1], rows)
     assert measured[1].read_bytes() == before
     assert {x.part for x in found} == {"encoder", "decoder", "joiner"}
+
+
+def test_layers_that_are_kept_are_not_searched(task: Task, found: list[Group]) -> None:
+    kept = {"encoder": ["linear_8", "encoder.layers.0.lstm"], "joiner": ["linear_*"]}
+    left = groups.find(task.fp32, task.description, kept)
+    names = {x for group in found for x in group.layers}
+    others = {"linear_8", "lstm_13", "linear_1", "linear_2", "linear_3"}
+    assert {x for group in left for x in group.layers} == names - others
+    with pytest.raises(UserError, match="keep: no layer with weights is called nothing"):
+        groups.find(task.fp32, task.description, {"joiner": ["nothing"]})
 
 
 def test_what_was_not_measured_is_named(found: list[Group], measured: list[Path]) -> None:

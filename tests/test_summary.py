@@ -82,6 +82,21 @@ def test_why_a_job_failed_when_its_log_does_not_say(
     assert where.strip() == str(log)
 
 
+def test_an_errors_list_is_shown_as_far_as_it_is_of_use(tmp_path: Path) -> None:
+    log = tmp_path / "check.log"
+    log.write_text("error: wrong:\n  line 1: a\n  line 2: b\nnot of the list\n  nor this\n")
+    *_, first, a, b, where = lines(tmp_path, [failed("m", log)])
+    assert [first, a, b, where] == [
+        "    wrong:",
+        "      line 1: a",
+        "      line 2: b",
+        f"    {log}",
+    ]
+    log.write_text("error: wrong:\n" + "".join(f"  line {i}\n" for i in range(1, 101)))
+    *_, last, more, where = lines(tmp_path, [failed("m", log)])
+    assert (last, more) == ("      line 5", "      … 95 more lines in the log")
+
+
 def test_the_warnings_of_a_job_that_failed_are_shown(tmp_path: Path) -> None:
     log = tmp_path / "verify.log"
     log.write_text("warning: the calibration is silent\nlong\nerror: int8 is not delivered\n")
@@ -190,13 +205,17 @@ def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(
 
 
 @pytest.mark.parametrize("number", [1, DETAILED + 1])
-def test_little_headroom_is_said(tmp_path: Path, number: int) -> None:
+def test_what_devices_may_compute_wrong_is_said(tmp_path: Path, number: int) -> None:
     names = [f"m{i}" for i in range(number)]
-    path = tmp_path / "m0" / "verification" / "headroom.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(made_up.headroom(("blob '35' reaches 41,000",))))
-    jobs = [job(name, makes=frozenset({str(path)})) for name in names]
+    folder = tmp_path / "m0" / "verification"
+    folder.mkdir(parents=True)
+    warnings = ("blob '35' reaches 41,000", "fp16 on an emulated cortex-a76: another text")
+    headroom, target = folder / "headroom.json", folder / "target-cortex-a76.json"
+    headroom.write_text(json.dumps(made_up.headroom(warnings[:1])))
+    target.write_text(json.dumps(made_up.on_target(warnings[1:])))
+    jobs = [job(name, makes=frozenset({str(headroom), str(target)})) for name in names]
     said = list(lines(tmp_path, jobs))
-    assert said.count("  WARNING: blob '35' reaches 41,000") == 1
+    for warning in warnings:
+        assert said.count(f"  WARNING: {warning}") == 1
     # Not of a run before.
     assert "WARNING" not in " ".join(lines(tmp_path, [job(name) for name in names]))

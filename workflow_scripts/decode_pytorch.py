@@ -13,10 +13,10 @@ from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding, heard
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
-from transducer2ncnn.workflow.staleness import code_digest
+from transducer2ncnn.workflow.staleness import versions
 from workflow_scripts import decoding_arguments
 
-CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "soundfile")
+DISTRIBUTIONS = ("torch", "kaldi-native-fbank", "soundfile")
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
     model_digest = decoding.digest([args.checkpoint, args.tokens])
     description = reading.read_json(args.description)
     family, settings = description["family"], json.dumps(description["settings"])
-    code = code_digest(*CODE, family=family)
-    cache = decoding.Cache(args.cache, family, settings, model_digest, how, code)
+    code = [args.code, *versions(DISTRIBUTIONS)]
+    cache = decoding.Cache(args.cache, family, settings, model_digest, how, *code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:

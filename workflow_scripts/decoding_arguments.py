@@ -13,6 +13,7 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
     parser.add_argument("--cache", required=True, help="folder of what was decoded before")
+    parser.add_argument("--code", required=True, help="a digest of the code that decodes")
     parser.add_argument("--output", required=True)
 
 

@@ -14,7 +14,7 @@ from transducer2ncnn.formats import tokens
 from transducer2ncnn.quantization import gate, groups, sensitivity, timing
 from transducer2ncnn.speech import audio, recordings
 from transducer2ncnn.speech.features import SAMPLE_RATE
-from workflow_scripts.arguments import add_ncnn_files, ncnn_files
+from workflow_scripts.arguments import add_keep, add_ncnn_files, ncnn_files
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--precision", required=True, help="its name, for messages")
     add_ncnn_files(parser)
     parser.add_argument("--description", required=True, type=Path, help="model.json")
+    add_keep(parser)
     parser.add_argument("--tokens", required=True, help="tokens.txt")
     parser.add_argument("--sensitivity", required=True, nargs="+", help="all shards")
     parser.add_argument("--times", help="seconds of each format, if these are to be few")
@@ -40,8 +41,7 @@ def main() -> None:
     args = parser.parse_args()
 
     fp32, description = ncnn_files(args), reading.read_json(args.description)
-    architecture = described(description)
-    found = groups.find(fp32, architecture.frames_per_segment)
+    found = groups.find(fp32, description, args.keep)
     lost = sensitivity.errors(args.sensitivity, found)
     times = timing.of_groups(reading.read_json(args.times), found) if args.times else None
     points = automatic.points(found, lost, times or [group.sizes for group in found])
@@ -52,7 +52,7 @@ def main() -> None:
         description=description,
         recordings=heard,
         said=said,
-        symbols=tokens.read(args.tokens, architecture.sizes.vocab_size),
+        symbols=tokens.read(args.tokens, described(description).sizes.vocab_size),
         budget=automatic.Budget(**args.budget),
         limits=gate.Limits(**args.limits),
     )

@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from transducer2ncnn.base import errors, files, isolated, reading
-from transducer2ncnn.families.registry import described
 from transducer2ncnn.quantization import groups, timing
 from transducer2ncnn.speech import audio
-from workflow_scripts.arguments import add_ncnn_files, ncnn_files
+from workflow_scripts.arguments import add_keep, add_ncnn_files, ncnn_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_ncnn_files(parser)
     parser.add_argument("--description", required=True, type=Path, help="model.json")
+    add_keep(parser)
     parser.add_argument("--wavs", required=True, nargs="+", type=Path)
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
 
     fp32, description = ncnn_files(args), reading.read_json(args.description)
-    found = groups.find(fp32, described(description).frames_per_segment)
+    found = groups.find(fp32, description, args.keep)
     samples = np.concatenate([audio.read(wav) for wav in args.wavs])
     try:
         times = isolated.call(timing.measure, fp32, description, samples, found)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import scratch
 from transducer2ncnn.base.layout import STEM, Files
+from transducer2ncnn.export import transcribe
 from transducer2ncnn.export.assembly import assemble
 from transducer2ncnn.export.rehearsal import rehearse
 
@@ -31,6 +34,7 @@ def deliver(
         try:
             assemble(files, description, tokens, made)
             rehearse(made, files, description)
+            shutil.copyfile(transcribe.__file__, made / layout.TRANSCRIBE)
         except UserError as e:
             raise UserError(f"{folder}: not delivered. {e}") from None
         _clear(folder, keep={file.name for file in made.iterdir()})

@@ -25,6 +25,7 @@ from transducer2ncnn.formats.checkpoint import (
     inference_tensors,
     load_state_dict,
 )
+from transducer2ncnn.formats.layers import BY_MODULE
 
 
 def load(
@@ -135,10 +136,7 @@ def _check_positive(sizes: Sizes) -> None:
 def _looks_like(tensors: Iterable[str], family: Family) -> str:
     # By its name: only an error depends on it, and no result (see staleness.py).
     resemblance = importlib.import_module(f"{families.__name__}.resemblance")
-    title = resemblance.title(tensors)
-    if title is None or title == family.title:
-        return ""
-    return f" By its tensors' names it looks like {title}."
+    return str(resemblance.advice(tensors, family.title))
 
 
 def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) -> None:
@@ -156,6 +154,25 @@ def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) ->
             f"{'; '.join(wrong)}. Correct the config, or leave `sizes` out: they are read off "
             "the checkpoint."
         )
+
+
+def weighted_modules(
+    checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
+) -> dict[str, list[str]]:
+    """By part, the names of the modules that become layers with weights.
+
+    Raises:
+        UserError: as ``load``.
+    """
+    model = load(checkpoint, family, (), settings)
+    return {
+        part: [
+            f"{part}.{name}"
+            for name, module in model.part(part).named_modules()
+            if type(module).__name__ in BY_MODULE
+        ]
+        for part in PARTS
+    }
 
 
 def describe(

@@ -14,15 +14,20 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
+from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import weights as weights_file
+from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.formats.param import Layer, Param
 from transducer2ncnn.formats.weights import Block
+from transducer2ncnn.quantization import pairing
 from transducer2ncnn.quantization.apply import apply
 from transducer2ncnn.quantization.layer_formats import FORMATS, Fp16, Fp32, Int8Table
+from transducer2ncnn.quantization.recipes import Part
 
 #: The formats that are searched.
 SEARCHED = {name: x for name, x in FORMATS.items() if name not in (Fp32.NAME, Int8Table.NAME)}
@@ -56,20 +61,33 @@ class Group:
         return f"{self.part} {first}" + (f" to {last}" if last != first else "")
 
 
-def find(fp32: Files, frames_per_segment: int, most: int = GROUPS) -> list[Group]:
+def find(
+    fp32: Files,
+    description: Mapping[str, Any],
+    keep: Mapping[str, Sequence[str]] | None = None,
+    most: int = GROUPS,
+) -> list[Group]:
     """The groups of a model's three networks, in order.
 
     Args:
-        frames_per_segment: that the encoder puts out; some formats take a single one.
+        description: model.json.
+        keep: by part, names of layers that stay fp16, as a configuration has them.
         most: how many groups there may be before neighbours are put together.
+
+    Raises:
+        UserError: a name to keep fits no layer.
     """
+    one_frame = described(dict(description)).frames_per_segment == 1
     found = []
     for part in PARTS:
         graph = param_file.read(fp32[part][0])
-        for layer, blocks in zip(
-            graph.layers, weights_file.read(graph, fp32[part][1]), strict=True
-        ):
-            sizes = _sizes(layer, blocks, one_frame=frames_per_segment == 1)
+        kept = tuple((keep or {}).get(part, ()))
+        layers = [(layer.name, layer.type) for layer in graph.layers]
+        modules = pairing.modules(graph, description, part)
+        free = Part(dict.fromkeys(WEIGHTED, Fp16.NAME), keep=kept).assign(layers, modules)
+        weights = weights_file.read(graph, fp32[part][1])
+        for layer, blocks in zip(graph.layers, weights, strict=True):
+            sizes = _sizes(layer, blocks, one_frame) if layer.name in free else {}
             if len(sizes) > 1:
                 found.append(Group(part, (layer.name,), sizes))
     return merged(found, most)

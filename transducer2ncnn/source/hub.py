@@ -262,7 +262,7 @@ def _persistent(call: Callable[[], T], what: str, expected: int) -> T:
         except NONSENSE as e:
             raise UserError(
                 f"{what}: {huggingface_hub.constants.ENDPOINT} answers as no Hub does "
-                f"({type(e).__name__}: {_said(e)})."
+                f"({type(e).__name__}: {_said(e)}). {answers.advice()}"
             ) from None
         if not _may_pass(error):
             _refuse(error, what)
@@ -288,8 +288,8 @@ def _may_pass(error: Exception) -> bool:
         return error.response.status_code in TRANSIENT
     if isinstance(error, OSError):
         # Not this machine's own failure: the client's word for a transfer that came out short.
-        return error.errno is None and not isinstance(error, hf_errors.OfflineModeIsEnabled)
-    return isinstance(error, httpx2.TransportError)
+        return error.errno is None and not isinstance(error, answers.STAYING)
+    return isinstance(error, httpx2.TransportError) and not answers.is_in_between(error)
 
 
 def _asked_wait(error: Exception) -> float:
@@ -319,6 +319,10 @@ def _refuse(error: Exception, what: str) -> NoReturn:
         advice = f"{endpoint} knows no such repository, or it is private. Check `repo_id`. {token}"
     elif isinstance(error, hf_errors.EntryNotFoundError):
         advice = "there is no such file in the repository. Check the path."
+    elif isinstance(error, hf_errors.FileMetadataError):
+        advice = f"{endpoint} answers as no Hub does ({_said(error)}). {answers.advice()}"
+    elif isinstance(error, httpx2.TransportError):
+        advice = f"{_said(error)}. {answers.advice()} SSL_CERT_FILE names certificates to trust."
     elif isinstance(error, hf_errors.OfflineModeIsEnabled):
         advice = "offline mode is on, and the client's cache does not hold it."
     elif isinstance(error, hf_errors.HfHubHTTPError):

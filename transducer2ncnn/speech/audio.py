@@ -26,6 +26,9 @@ RATES = range(1000, 1_000_001)
 MAX_HOURS = 4
 #: Beyond any recording's length; more would not be a number of samples.
 MAX_SECONDS = 1e9
+#: What was said of recordings in this process.
+_noted: set[str] = set()
+
 #: Seconds by which a segment may end behind its recording.
 ROUNDING = 0.01
 
@@ -72,16 +75,23 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
     """
     with _opened(path) as f:
         if f.channels > 1:
-            print(f"{path}: {f.channels} channels, averaged to one", file=sys.stderr)
+            _note(path, f"{f.channels} channels, averaged to one")
         resampler = None
         if f.samplerate != SAMPLE_RATE:
-            print(f"{path}: {f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
+            _note(path, f"{f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz")
             resampler = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype="float32")
         left = f.frames
         for block in _frames(path, f, f.frames):
             left -= len(block)
             mono = block.mean(axis=1)
             yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
+
+
+def _note(path: str | Path, what: str) -> None:
+    """Say what is done to a recording; of more that it is done to, nothing."""
+    if what not in _noted:
+        _noted.add(what)
+        print(f"{path}: {what}; others like it are not named", file=sys.stderr)
 
 
 def segment(

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
+from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
 from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import (
@@ -32,8 +33,8 @@ MAX_TEST_WAVS = 100_000
 def _model_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-', the first "
-            "a letter or a digit"
+            f"{shown(name)!r} cannot name a model: expected at most 100 letters, digits, '.', '_' "
+            "and '-', the first a letter or a digit"
         )
     return name
 
@@ -46,7 +47,9 @@ class Calibration(Section):
     """How calibrated precisions observe their recordings."""
 
     shards: int = Field(
-        2, ge=1, description="jobs that the observing is spread over; the result is the same"
+        2,
+        ge=1,
+        description="jobs that the observing is spread over, at most; the result is the same",
     )
 
 
@@ -72,8 +75,9 @@ class Verification(Section):
     target_tolerance: float = Field(
         2e-2,
         gt=0,
-        description="the largest error of an output on the `targets`, which compute in fp16 where "
-        "they can; what is quantized may be off by half as much again as on x86 besides",
+        description="the largest error of an output at sherpa-ncnn's own options: on x86, and on "
+        "the `targets`, which compute in fp16 where they can; what is quantized may be off there "
+        "by half as much again as on x86 besides",
     )
 
 
@@ -90,8 +94,11 @@ class Evaluation(Section):
         "greedy_search", description="how sherpa-ncnn and PyTorch search"
     )
     num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
-    shards: int = Field(
-        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
+    shards: int | None = Field(
+        None,
+        ge=1,
+        description="jobs that each system's decoding is spread over; the figures are the same. "
+        "By default 2, and 1 for less than a minute of audio",
     )
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
     max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -282,12 +289,43 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
 def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
     if (model.epoch is None) == (model.iter is None):
         found = "neither" if model.epoch is None else "both"
-        yield f"models.{name}: expected one of `epoch` and `iter`; found {found}."
+        yield (
+            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
+            f"there are {model.choice().there()}."
+        )
         return
+    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
     try:
-        model.checkpoints()
+        checkpoints = model.checkpoints()
     except UserError as e:
-        yield f"models.{name}.{'iter' if model.epoch is None else 'epoch'}: {e}"
+        yield f"{key}: {e}"
+        return
+    for checkpoint in checkpoints:
+        try:
+            foreign.check(checkpoint)
+        except UserError as e:
+            yield f"{key}: {e}"
+
+
+#: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
+EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list, such as [a, b]",
+    "dict_type": "keys and values below it",
+    "model_type": "keys and values below it",
+    "model_attributes_type": "keys and values below it",
+    "literal_error": "one of {expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "a text that is not empty",
+    "too_short": "at least {min_length} in it",
+}
 
 
 def _explain(error: Any) -> str:
@@ -295,10 +333,10 @@ def _explain(error: Any) -> str:
     level = _level(location)
     if location[:1] in (["models"], ["precisions"]):
         del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(location)
+    key = ".".join(map(shown, location))
     kind, value = error["type"], error["input"]
     if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {value['recipe']!r}"
+        found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
         return (
             f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
             f"{', '.join(SHIPPED)}; or `auto`, to have one found."
@@ -312,11 +350,23 @@ def _explain(error: Any) -> str:
         field = level.model_fields.get(location[-1])
         return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
     if kind == "union_tag_invalid":
-        return f"{key}.source: expected one of {', '.join(SOURCES)}; found {value['source']!r}."
+        return (
+            f"{key}.source: expected one of {', '.join(SOURCES)}; found {_shown(value['source'])}."
+        )
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}."
+    if kind in EXPECTED:
+        expected = EXPECTED[kind].format(**error.get("ctx", {}))
+        if location[:1] == ["models"] and len(location) == 2:
+            expected = "keys such as `checkpoint` and `tokens` below it"
+        return f"{key}: expected {expected}; found {_shown(value)}."
     message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {value!r}."
+    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
+
+
+def _shown(value: Any) -> str:
+    """A value as the message shows it: of YAML's null, that there is none."""
+    return "nothing" if value is None or value in ({}, []) else shown(repr(value))
 
 
 def _level(location: list[str]) -> type[BaseModel]:

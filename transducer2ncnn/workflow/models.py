@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError, shown
-from transducer2ncnn.base.paths import is_file, is_folder, is_inside
+from transducer2ncnn.base.layout import PartName
+from transducer2ncnn.base.paths import MAX_NAME, is_file, is_folder, is_inside
 from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
+from transducer2ncnn.formats import foreign
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import manifests
 from transducer2ncnn.workflow.section import Section
@@ -34,9 +38,26 @@ def _existing_file(path: str) -> str:
                 "list file here (.txt, an address a line) may stand for many"
             )
         return path
-    if not is_file(path):
-        raise ValueError(f"there is no file {shown(path, 300)!r} (looked for from {Path.cwd()})")
+    path = inputs.expanded(path)
+    _check(path)
     return path
+
+
+def _checkpoint(path: str) -> str:
+    path = _existing_file(path)
+    if not is_address(path):
+        try:
+            foreign.check(path)
+        except UserError as e:
+            raise ValueError(str(e).rstrip(".")) from None
+    return path
+
+
+def _check(path: str, peek: bool = True) -> None:
+    try:
+        inputs.check(path, peek)
+    except UserError as e:
+        raise ValueError(str(e)) from None
 
 
 def _matching_files(items: Any) -> list[str]:
@@ -48,28 +69,55 @@ def _matching_files(items: Any) -> list[str]:
             "or a list of these"
         )
     files: set[str] = set()
-    for item in items:
+    for item in map(inputs.expanded, items):
         if is_address(item):
             found = [_existing_file(item)]
         elif is_folder(item):
             found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
         elif item.endswith(".txt") and is_file(item):
-            try:
-                lines = read_text(item, "a list of files").splitlines()
-            except UserError as e:
-                raise ValueError(str(e)) from None
-            found = [_existing_file(line.strip()) for line in lines if line.strip()]
+            found = _listed(item)
         else:
-            found = [f for f in glob.glob(item, recursive=True) if is_file(f)]
+            # A link that leads nowhere matches as well, and is then refused.
+            found = [f for f in glob.glob(item, recursive=True) if not is_folder(f)]
         if not found:
+            if "{" in item:
+                raise ValueError(
+                    f"no file matches {item!r}: braces are not expanded here. Expected a list of "
+                    "patterns, such as [a/*.wav, b/*.wav]"
+                )
+            if not glob.has_magic(item):
+                _check(item)
             raise ValueError(f"no file matches {item!r} (looked for from {Path.cwd()})")
         files.update(found)
+    for file in sorted(files):
+        if not is_address(file):
+            _check(file, peek=False)
     return sorted(files)
 
 
+def _listed(path: str) -> list[str]:
+    """The files that a list file names, a path a line."""
+    _check(path)
+    try:
+        lines = read_text(path, "a list of files").splitlines()
+    except UserError as e:
+        raise ValueError(str(e)) from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                found.append(_existing_file(line.strip()))
+            except ValueError as e:
+                raise ValueError(f"{path}, line {number}: {e}") from None
+    return found
+
+
 def _existing_folder(path: str) -> str:
-    if not is_folder(path):
-        raise ValueError(f"there is no folder {path!r} (looked for from {Path.cwd()})")
+    path = inputs.expanded(path)
+    try:
+        inputs.check_folder(path)
+    except UserError as e:
+        raise ValueError(str(e)) from None
     return path
 
 
@@ -84,6 +132,11 @@ def _path_in_repository(path: str) -> str:
         raise ValueError(
             f"expected a path in the repository, such as exp/pretrained.pt; found {path!r}"
         )
+    if longest := [name for name in path.split("/") if len(name.encode()) > MAX_NAME]:
+        raise ValueError(
+            f"{shown(longest[0])!r} is longer than the {MAX_NAME} bytes that a file's name here "
+            "may have"
+        )
     return path
 
 
@@ -94,7 +147,15 @@ def _family(name: str) -> str:
 
 
 def _manifest(path: str) -> str:
+    path = inputs.expanded(path)
     try:
+        if is_folder(path):
+            parts = [Path(path, name) for name in manifests.KALDI_FILES]
+        else:
+            parts = [Path(path)]
+        for part in parts:
+            if os.path.lexists(part):
+                inputs.check(part)
         manifests.kind(path)
     except UserError as e:
         raise ValueError(str(e)) from None
@@ -102,6 +163,7 @@ def _manifest(path: str) -> str:
 
 
 File = Annotated[str, AfterValidator(_existing_file)]
+CheckpointFile = Annotated[str, AfterValidator(_checkpoint)]
 Folder = Annotated[str, AfterValidator(_existing_folder)]
 RepoId = Annotated[str, AfterValidator(_repository)]
 RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
@@ -114,7 +176,7 @@ FamilyName = Annotated[str, AfterValidator(_family)]
 
 
 #: What every source's key `source` means.
-SOURCE = "where the model comes from"
+SOURCE = "where the model comes from; if left out, told by `checkpoint`, `exp_dir` or `repo_id`"
 
 
 class AnyModel(Section):
@@ -136,6 +198,11 @@ class AnyModel(Section):
         description="what to export it in, of `precisions` below and the recipes that ship. If "
         "left out, those of `precisions` that it has the recordings for: quantized ones are "
         "compared with fp32 on the `test_wavs` or the `calibration_wavs`, and some take the latter",
+    )
+    keep: dict[PartName, list[str]] = Field(
+        {},
+        description="layers of this model that no precision quantizes, by part, as in a "
+        "precision's own `keep`",
     )
     calibration_wavs: Files = Field(
         [],
@@ -176,7 +243,9 @@ class FileModel(_LocalModel):
     """A checkpoint that is there, in one file."""
 
     source: Literal["file"] = Field("file", description=SOURCE)
-    checkpoint: File = Field(description="the icefall checkpoint")
+    checkpoint: CheckpointFile = Field(
+        description="the icefall checkpoint, or a state dict in safetensors"
+    )
 
     def origin(self) -> tuple[object, ...]:
         return (self.source, self.checkpoint)
@@ -192,7 +261,7 @@ class FileModel(_LocalModel):
 class ExpDirModel(_LocalModel):
     """A training folder; the numbers choose checkpoints as they do for icefall's scripts."""
 
-    source: Literal["exp_dir"] = Field(description=SOURCE)
+    source: Literal["exp_dir"] = Field("exp_dir", description=SOURCE)
     exp_dir: Folder = Field(description="the training folder, which holds epoch-N.pt")
     epoch: int | None = Field(None, ge=1, description="the epoch to export")
     iter: int | None = Field(
@@ -224,7 +293,7 @@ class HubModel(AnyModel):
     #: What is named by its path in the repository; all other files are on this machine.
     REMOTE: ClassVar[frozenset[str]] = frozenset({"checkpoint", "tokens", "bpe_model", "test_wavs"})
 
-    source: Literal["huggingface"] = Field(description=SOURCE)
+    source: Literal["huggingface"] = Field("huggingface", description=SOURCE)
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
     revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
     checkpoint: RemotePath = Field(description="the icefall checkpoint")
@@ -238,6 +307,9 @@ class HubModel(AnyModel):
         return (self.source, self.repo_id, self.revision)
 
 
+#: Keys that tell where a model comes from.
+IMPLIED = {"exp_dir": "exp_dir", "repo_id": "huggingface"}
+
 #: Kinds of models by the value of their key `source`.
 SOURCES: dict[str, type[AnyModel]] = {
     "file": FileModel,
@@ -249,5 +321,15 @@ Model = Annotated[
     Annotated[FileModel, Tag("file")]
     | Annotated[ExpDirModel, Tag("exp_dir")]
     | Annotated[HubModel, Tag("huggingface")],
-    Discriminator(lambda raw: raw.get("source", "file") if isinstance(raw, dict) else "file"),
+    Discriminator(lambda raw: source_of(raw)),
 ]
+
+
+def source_of(raw: Any) -> Any:
+    """The value of a model's key `source`, or the one that its other keys imply."""
+    if not isinstance(raw, dict):
+        return "file"
+    if raw.get("source") is not None:
+        return raw["source"]
+    implied = [source for key, source in IMPLIED.items() if key in raw]
+    return implied[0] if implied else "file"

@@ -48,7 +48,7 @@ def make(
     return {
         "model": Path(folder).name,
         "source": source,
-        **description,
+        **{key: value for key, value in description.items() if key != "modules"},
         "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
         "config": config,
         "delivered": {

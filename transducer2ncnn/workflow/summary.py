@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from transducer2ncnn.evaluation import comparison
 DETAILED = 4
 #: Characters of an error that are shown; all of it is in the log.
 ERROR_LENGTH = 300
+#: Lines of it, its list's first ones included.
+ERROR_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,13 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
                 # Else it is in a storage.
                 if Path(folder).is_dir():
                     yield from _details(Path(folder), made)
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
     if few and len(finished) == len(models):
         return
     yield ""
@@ -89,7 +92,7 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
     for job in failed:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
-        yield f"    {_first_error(job.log)}"
+        yield from (f"    {line}" for line in _first_error(job.log))
         yield from (f"    {line}" for line in _warnings(_printed(job.log) or []))
         yield f"    {job.log}"
     if not failed:
@@ -108,15 +111,19 @@ def _to_blame(failed: Iterable[Job]) -> list[Job]:
     ]
 
 
-def _first_error(log: Path) -> str:
-    """The error that a script ended with, or else the last that it printed."""
+def _first_error(log: Path) -> list[str]:
+    """The error that a script ended with and how its list begins, if it has one; or else the last
+    that it printed."""
     printed = _printed(log)
     if printed is None:
-        return "it left no log: it did not start, or its log is not on this machine"
+        return ["it left no log: it did not start, or its log is not on this machine"]
     if not printed:
-        return "its log is empty: it was killed, or it ran out of memory or time"
-    said = _error(printed) or printed[-1]
-    return said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
+        return ["its log is empty: it was killed, or it ran out of memory or time"]
+    said = _error(printed) or [printed[-1]]
+    shown_ = [line if len(line) <= ERROR_LENGTH else f"{line[:ERROR_LENGTH]}…" for line in said]
+    if len(shown_) > ERROR_LINES:
+        shown_[ERROR_LINES:] = [f"  … {len(said) - ERROR_LINES} more lines in the log"]
+    return shown_
 
 
 def _printed(log: Path) -> list[str] | None:
@@ -126,10 +133,13 @@ def _printed(log: Path) -> list[str] | None:
         return None
 
 
-def _error(printed: list[str]) -> str:
-    """What a script said was wrong, by transducer2ncnn.base.errors."""
-    said = (line for line in printed if line.startswith("error: "))
-    return next(said, "").removeprefix("error: ")
+def _error(printed: list[str]) -> list[str]:
+    """What a script said was wrong, by transducer2ncnn.base.errors, with the list below it."""
+    for i, line in enumerate(printed):
+        if line.startswith("error: "):
+            listed = itertools.takewhile(lambda x: x.startswith("  "), printed[i + 1 :])
+            return [line.removeprefix("error: "), *listed]
+    return []
 
 
 def _warnings(printed: list[str]) -> list[str]:
@@ -205,11 +215,12 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
 
 
-def _headroom(path: Path, made: set[Path]) -> Iterator[str]:
-    """Warnings of values that fp16 can hardly hold."""
-    if path in made:
-        for warning in reading.read_json(path)["warnings"]:
-            yield f"  WARNING: {warning}"
+def _on_devices(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of values that fp16 can hardly hold, and of what emulated processors recognise."""
+    for path in sorted(x for x in made if x.parent == folder):
+        if path.name == "headroom.json" or path.name.startswith("target-"):
+            for warning in reading.read_json(path)["warnings"]:
+                yield f"  WARNING: {warning}"
 
 
 def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
