@@ -22,7 +22,7 @@ def results(tmp_path: Path) -> Path:
         for name in ("encoder.bin", "tokens.txt"):
             (folder / "sherpa-ncnn" / precision / name).write_text(f"{precision} {name}")
     delivered = [f for f in folder.rglob("*") if f.is_file()]
-    made = provenance.make({"kind": "file"}, {"family": "lstm"}, delivered, folder, {})
+    made = provenance.make({"kind": "file"}, {"family": "lstm"}, delivered, folder, {}, {}, [])
     (folder / "manifest.json").write_text(json.dumps(made))
     return tmp_path
 

@@ -5,6 +5,7 @@ import argparse
 from transducer2ncnn.base import errors, reading
 from transducer2ncnn.evaluation import gate
 from transducer2ncnn.export import delivery
+from transducer2ncnn.formats import tokens, vocabulary
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -27,6 +28,9 @@ def main() -> None:
         gate.check_rise(reading.read_json(evaluation), float(max_rise))
     description = reading.read_json(args.description)
     delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    for warning in vocabulary.warnings(symbols):
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":
