@@ -157,13 +157,12 @@ def evaluation_options(name):
     return " ".join(f"--{key} {shlex.quote(value)}" for key, value in stated.items() if value)
 
 
-def checked_audio(wildcards):
-    """That a model's recordings have been checked; if it has any. Minutes of work wait for it, and
-    are not done again when it is."""
-    model = model_of(wildcards)
+def checked_audio(name):
+    """That a model's recordings have been checked; if it has any."""
+    model = CONFIG.models[name]
     if not (model.evaluation or model.test_wavs or model.calibration_wavs):
         return []
-    return ancient(f"results/{wildcards.model}/audio.json")
+    return [f"results/{name}/audio.json"]
 
 
 def source_of(name):

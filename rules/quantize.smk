@@ -10,6 +10,8 @@ rule list_recordings:
         "results/{model}/calibration/recordings.txt",
     log:
         "logs/{model}/list_recordings.log",
+    # The check of all recordings takes it up.
+    priority: BEFORE_ALL
     localrule: True
     threads: 1
     resources:

@@ -4,7 +4,7 @@
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
-    wanted = [traced(part) for part in PARTS]
+    wanted = checked_audio(name) + [traced(part) for part in PARTS]
     wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
         wanted += networks_of(precision)
@@ -61,7 +61,7 @@ def folders():
         yield f"results/{name}", artifacts_of(name)
         for precision in PRECISIONS:
             folder = f"results/{name}/sherpa-ncnn/{precision}"
-            yield folder, expand(delivered(precision), model=name)
+            yield folder, checked_audio(name) + expand(delivered(precision), model=name)
 
 
 def gate(wildcards):
