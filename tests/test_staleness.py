@@ -141,6 +141,6 @@ def test_how_is_searched_leaves_scores_to_what_was_decoded(copy: Path) -> None:
 
 
 def test_no_input_is_ancient() -> None:
-    """Where the file of one is about to be made, Snakemake overlooks every other change behind it."""
+    """Where its file is about to be made, Snakemake overlooks other changes behind it."""
     for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]:
         assert "ancient(" not in path.read_text(), path
