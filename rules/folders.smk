@@ -13,7 +13,7 @@ for folder, files in folders():
                 files,
             localrule: True
             message:
-                "{rule} is complete"
+                "all of {rule}"
 
     # By whatever name: a workflow that this one is a module of may give it another.
     FOLDERS[folder] = list(workflow.rules)[-1]

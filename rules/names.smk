@@ -1,7 +1,8 @@
 # Names of files: which ncnn files a precision consists of, and where they are.
 
-from transducer2ncnn.base.layout import file_name
+from transducer2ncnn.base.layout import TRANSCRIBE, file_name
 from transducer2ncnn.quantization import sharing
+from transducer2ncnn.workflow import kept
 
 
 def pair(folder, part, precision):
@@ -42,7 +43,12 @@ def delivered_like(precision, name):
     """The same of the folder ``name``, whose files are called as a precision's are."""
     folder = f"results/{{model}}/sherpa-ncnn/{name}"
     files = [f for part, whose in parts_of(precision).items() for f in pair(folder, part, whose)]
-    return [*files, f"{folder}/tokens.txt"]
+    return [*files, f"{folder}/{TRANSCRIBE}", f"{folder}/tokens.txt"]
+
+
+def delivery_record(precision):
+    """What the job that delivers a precision records of its files."""
+    return f"results/{{model}}/delivered/{precision}.json"
 
 
 def network(part):
@@ -101,11 +107,21 @@ def cache_of(wildcards):
     return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
 
 
+def recipe_of(name, precision):
+    """How a precision's quantized parts are stored, by part: as its recipe says, less the layers
+    that the model keeps."""
+    keep = CONFIG.models[name].keep
+    return {
+        part: replace(how, keep=(*how.keep, *keep.get(part, ())))
+        for part, how in RECIPES[precision].quantized_parts.items()
+    }
+
+
 @told
 def recipe(wildcards):
-    """How a part is quantized, by the precision's recipe."""
+    """How a part is quantized."""
     precision, part = wildcards.precision, wildcards.part
-    how = RECIPES[precision].quantized_parts.get(part)
+    how = recipe_of(wildcards.model, precision).get(part)
     if how is None:
         raise UserError(
             f"precisions.{precision}: its {part} is not quantized. It is what is in "
@@ -136,3 +152,20 @@ def quantized_files(wildcards, part):
     if how.has_table:
         files.append(scale_table(part, wildcards.precision))
     return expand(files, model=wildcards.model)
+
+
+# Before the run, and not again in each of its jobs.
+if workflow.is_main_process:
+    for name, model in CONFIG.models.items():
+        stored_as = {p: recipe_of(name, p) for p in CONFIG.precisions_of(name)}
+        if any(kept.named(how) for parts in stored_as.values() for how in parts.values()):
+            if model.source == "huggingface" or not model.here():
+                continue
+            # Seldom, so that other runs need not wait for torch.
+            from transducer2ncnn.families.model import weighted_modules
+
+            try:
+                modules = weighted_modules(model.checkpoints()[0], model.family, model.settings)
+                kept.check(modules, stored_as, Path("results", name, "ncnn", "fp32"))
+            except UserError as e:
+                refuse(f"models.{name}: {e}")

@@ -89,6 +89,7 @@ rule make_scale_table:
         network=stored("{part}", "fp32"),
         # An embedding, such as the decoder's, needs no calibration.
         observed=lambda wildcards: observed(wildcards) if recipe(wildcards).calibrated else [],
+        description="results/{model}/model.json",
     output:
         scale_table("{part}"),
     log:
@@ -113,6 +114,7 @@ rule make_scale_table:
         " --precision {wildcards.precision}"
         " --part {wildcards.part}"
         " --network {input.network:q}"
+        " --description {input.description:q}"
         " --recipe {params.recipe:q}"
         " --observed {input.observed:q}"
         " --output {output:q}"
@@ -199,7 +201,7 @@ rule verify_int8:
         ),
         recipes=lambda wildcards: " ".join(
             f"--recipe {part} {shlex.quote(how.to_json())}"
-            for part, how in RECIPES[wildcards.precision].quantized_parts.items()
+            for part, how in recipe_of(wildcards.model, wildcards.precision).items()
         ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:

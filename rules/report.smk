@@ -17,9 +17,10 @@ rule list_rules:
     params:
         rules=RulesOf,
         # What the rules follow from. Without the other models, so that their changes do not make
-        # this one's report stale.
+        # this one's report stale; nor does how it is published.
         config=lambda wildcards: json.dumps(
-            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
+            STATED
+            | {"models": {wildcards.model: STATED["models"][wildcards.model] | {"release": None}}}
         ),
         workflow=digest("Snakefile", "rules/*.smk"),
         code=code("list_rules"),

@@ -66,6 +66,13 @@ def gate(wildcards):
     return f"results/{wildcards.model}/evaluation/{wildcards.precision}.json" if gated else []
 
 
+def evaluations(wildcards):
+    """The evaluation of each precision of a model, if it is evaluated."""
+    if not model_of(wildcards).evaluation:
+        return []
+    return of_every_precision("results/{model}/evaluation/{precision}.json")(wildcards)
+
+
 def max_rise(wildcards, input):
     """What the script that delivers is told of that gate."""
     if not input.evaluation:
@@ -77,16 +84,16 @@ def max_rise(wildcards, input):
 def configuration_of(name):
     """What of the configuration a model is made with."""
     # As stated: a pattern may stand for more recordings than a command can name.
-    stated = config["models"][name]
+    stated = STATED["models"][name]
     wavs = {key: stated[key] for key in ("test_wavs", "calibration_wavs") if key in stated}
     precisions = {}
     for precision in CONFIG.precisions_of(name):
         # Less the number of jobs, which changes nothing.
         chosen = PRECISIONS[precision].model_dump(exclude={"shards"}, exclude_none=True)
-        parts = {part: asdict(x) for part, x in RECIPES[precision].quantized_parts.items()}
+        parts = {part: asdict(x) for part, x in recipe_of(name, precision).items()}
         precisions[precision] = chosen | {"stored": parts_of(precision) | parts}
     return {
-        "model": CONFIG.models[name].model_dump() | wavs,
+        "model": CONFIG.models[name].model_dump(exclude={"release"}) | wavs,
         "precisions": precisions,
         "verification": CONFIG.verification.model_dump(),
     }

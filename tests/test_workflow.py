@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from hub_server import environment
+from hub_upload import UploadHub
 from workflow import LENIENT, Config, Workflow
 
 
@@ -280,15 +283,24 @@ def test_other_calibration_audio(finished: Workflow) -> None:
 
 def test_a_layer_that_is_to_be_kept_must_exist(finished: Workflow) -> None:
     config = finished.config()
-    config["precisions"]["int8-table"]["keep"] = {"encoder": ["linear_99"]}
-    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8-table")
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert re.search(
-        r"precisions\.int8-table, the encoder in .*: keep: no layer with weights is called l.*_99",
-        said,
-    )
-    finished.run(finished.config())
+    for name in ("linear_99", "encoder.layers.9.lstm"):
+        config["precisions"]["int8-table"]["keep"] = {"encoder": [name]}
+        done = finished.snakemake(config, "--cores", "2")
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert (
+            f"precisions.int8-table, the encoder: no layer with weights is called {name!r}" in said
+        )
+        assert "\n  encoder.encoder.layers.0.lstm\n" in said
+        # Before anything is done.
+        assert "Job 1" not in said and "Traceback" not in said and ".smk" not in said
+
+
+def test_a_model_keeps_layers_of_its_own_by_pytorchs_names(finished: Workflow) -> None:
+    config = finished.config()
+    config["models"]["projection"]["keep"] = {"joiner": ["joiner.output_linear"]}
+    stale = choosing("int8-table", "joiner") | quantizing("int8-table", "joiner")
+    assert finished.planned(config) == stale | of("int8-table", "projection")
 
 
 def test_one_precisions_options_leave_the_other_alone(finished: Workflow) -> None:
@@ -378,7 +390,7 @@ def test_a_folder_can_be_asked_for(finished: Workflow, target: str) -> None:
         "projection: transcribing with fp16",
         "projection: writing the manifest",
     }
-    assert planned - {f"{target} is complete"} == messages
+    assert planned - {f"all of {target}"} == messages
 
 
 def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
@@ -476,7 +488,7 @@ def test_it_is_a_module_of_another_workflow(finished: Workflow) -> None:
         (" as export_*", "export_results/projection/"),
     ):
         done = outer(finished, renamed, "-n", target)
-        assert f"{target} is complete" in done.stdout
+        assert f"all of {target}" in done.stdout
         assert "putting together" not in done.stdout
     # What is below its results can be put elsewhere; what the configuration names stays.
     planned = outer(finished, " as export_*", "-n", "-p", prefix="elsewhere/").stdout
@@ -500,11 +512,24 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
 
     planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
-    assert "results/m is complete" in planned
+    assert "all of results/m" in planned
     assert "comparing fp32" not in planned
+    # What lies in the folder does not count beside it; and what nothing makes is answered.
+    other = {"models": {"unasked": model}}
+    (tmp_path / "config.yaml").write_text(json.dumps(other))
+    planned = snakemake("--configfile", "mine.yaml", "--", "all")
+    assert "m: comparing fp16 in ncnn with PyTorch" in planned and "unasked" not in planned
+    said = snakemake("--configfile", "mine.yaml", "--", "results/unasked/sherpa-ncnn/fp16")
+    assert "error: results/unasked/sherpa-ncnn/fp16: nothing makes this." in said
+    assert "The configuration has no model 'unasked'. Models: m." in said
+    (tmp_path / "config.yaml").write_text("models:\n  m: [\n")
+    said = snakemake()
+    assert "error: config.yaml, line 3, column 1: is no YAML" in said
+    assert ".smk" not in said and "Traceback" not in said
+    (tmp_path / "config.yaml").unlink()
     missing = snakemake()
     assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
-    assert "Traceback" not in missing
+    assert "Traceback" not in missing and ".smk" not in missing
 
 
 def test_int8_alone_is_compared_with_fp32_all_the_same(finished: Workflow) -> None:
@@ -527,6 +552,57 @@ def test_what_is_not_quantized_is_said_to_be_elsewhere(finished: Workflow) -> No
         in said
     )
     assert "Traceback" not in said
+
+
+def test_a_release_is_made_and_published_where_it_is_asked_for(finished: Workflow) -> None:
+    refused = finished.snakemake(finished.config(), "-n", "publish")
+    assert refused.returncode != 0
+    assert "error: no model has a `release` with a `repo_id`" in refused.stdout + refused.stderr
+    config = finished.config()
+    config["models"]["projection"]["release"] = {
+        "version": "1",
+        "license": "mit",
+        "language": "en",
+        "precisions": ["fp16"],
+        "repo_id": "owner/sherpa-ncnn-projection",
+    }
+    assert finished.planned(config) == set()
+    server = UploadHub()
+    secrets = {"HF_TOKEN": server.token, "HF_HUB_DISABLE_XET": "1"}
+    finished.variables = environment(server, finished.work.parent / "home") | secrets
+    folder = finished.work / "results" / "projection" / "release"
+    try:
+        printed = finished.run(config, "publish")
+        published = json.loads((folder / "published.json").read_text())
+        head = server.head("owner/sherpa-ncnn-projection")
+        # What was changed by hand is not published, nor is what follows from it.
+        tokens = finished.work / "results/projection/sherpa-ncnn/fp16/tokens.txt"
+        content = tokens.read_bytes()
+        tokens.write_bytes(content + b"x 32\n")
+        refused = finished.snakemake(config, "--cores", "1", "publish")
+        tokens.write_bytes(content)
+    finally:
+        finished.variables = {}
+        server.shutdown()
+        server.server_close()
+        kept = {f.name: f.read_bytes() for f in folder.iterdir()}
+        shutil.rmtree(folder)
+    assert published["address"] in printed
+    assert published["commit"] == server.refs["owner/sherpa-ncnn-projection", "main"]
+    assert "owner/sherpa-ncnn-projection" in server.private
+    delivered = finished.work / "results/projection/sherpa-ncnn/fp16"
+    for file in delivered.iterdir():
+        assert head[file.name] == file.read_bytes()
+    assert {"README.md", "SHA256SUMS", "test_wavs/0.wav", "test_wavs/1.wav"} <= head.keys()
+    archive = kept["sherpa-ncnn-projection-1.tar.bz2"]
+    assert kept["SHA256SUMS"].decode().split()[0] == hashlib.sha256(archive).hexdigest()
+    assert refused.returncode != 0
+    assert "what was delivered is not what is there" in refused.stdout
+    assert server.messages == ["sherpa-ncnn-projection-1: fp16"]
+    for log in (finished.work / "logs").rglob("*.log"):
+        assert server.token not in log.read_text()
+    assert server.token not in printed
+    finished.run(finished.config())
 
 
 def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Path) -> None:
@@ -570,6 +646,20 @@ def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_closed_pipe_leaves_no_run_waiting(tmp_path: Path) -> None:
+    """As `snakemake … | head -n 1` does it: Snakemake's log, and what jobs say."""
+    workflow = Workflow(tmp_path)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # Of the first job on, whose end the scheduler waits for.
+    with workflow.start(workflow.config(), "--cores", "1", "list_models", **pipes) as process:
+        while "listing models" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    assert not list((workflow.work / ".snakemake" / "locks").glob("*"))
+    assert "precisions" in (workflow.work / "logs" / "list_models.log").read_text()
+
+
 def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
@@ -579,7 +669,7 @@ def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     assert (
         "models.projection.tolens: unknown key. Did you mean `tokens`" in done.stdout + done.stderr
     )
-    assert "Traceback" not in done.stdout + done.stderr
+    assert not {"Traceback", ".smk"} & set(re.findall(r"Traceback|\.smk", done.stderr))
 
 
 @pytest.mark.parametrize(

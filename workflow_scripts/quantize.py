@@ -7,7 +7,7 @@ from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import apply
+from transducer2ncnn.quantization import apply, pairing
 from transducer2ncnn.quantization.recipes import Part
 
 
@@ -24,9 +24,11 @@ def main() -> None:
 
     graph, part = param.read(args.network[0]), args.recipe
     table = scale_table.read(args.table) if args.table else None
-    architecture = described(reading.read_json(args.description))
+    description = reading.read_json(args.description)
+    architecture = described(description)
     try:
-        formats = part.assign((layer.name, layer.type) for layer in graph.layers)
+        modules = pairing.modules(graph, description, args.part)
+        formats = part.assign(((layer.name, layer.type) for layer in graph.layers), modules)
         if args.part == "encoder":
             apply.check_frames(formats, architecture.frames_per_segment)
         quantized_graph, quantized = apply.apply(

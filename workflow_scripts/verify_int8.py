@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.formats import param
-from transducer2ncnn.quantization import calibrated, gate, levels, sharing, statistics
+from transducer2ncnn.quantization import calibrated, gate, levels, pairing, sharing, statistics
 from transducer2ncnn.quantization.recipes import Part
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
@@ -50,9 +50,10 @@ def main() -> None:
     for part, recipe in args.recipe:
         file, how = fp32[part][0], Part.from_json(recipe)
         graph = param.read(file)
-        formats[part] = how.assign((layer.name, layer.type) for layer in graph.layers)
+        modules = pairing.modules(graph, description, part)
+        formats[part] = how.assign(((layer.name, layer.type) for layer in graph.layers), modules)
         if how.calibrated:
-            inputs = calibrated.inputs(graph, how, observed[part], file)
+            inputs = calibrated.inputs(graph, how, observed[part], file, modules)
             scales[part] = {name: found.scale for name, found in inputs.items()}
     examined = gate.examine(
         fp32, ncnn_files(args), description, recordings, args.precision, formats, scales

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 
@@ -17,6 +18,16 @@ class UserError(Exception):
 def shown(text: str, limit: int = 100) -> str:
     """A text from a file, cut to what a message can show of it."""
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def end_quietly_when_interrupted() -> None:
+    """Let Ctrl-C end this process as it ends any, without a traceback of where it was."""
+
+    def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, at)
+
+    sys.excepthook = hook
 
 
 def run(main: Callable[[], None]) -> None:

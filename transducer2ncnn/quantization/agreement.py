@@ -3,7 +3,9 @@
 Both run as sherpa-ncnn runs them, segment by segment, each with the states that it carries itself.
 Then all joiners walk the same path, the tokens that fp32 finds, so that one differing token does
 not make all that follows differ. Each part is swapped in by itself, and then all together.
-Besides, the quantized model decodes freely, and its text is compared with fp32's.
+Besides, the quantized model decodes freely, and its text is compared with fp32's. It does so once
+more at ncnn's own options, which sherpa-ncnn leaves as they are, on a few seconds: all the rest is
+computed with options that hold nothing in fp16.
 
 Most frames of speech are blank, and a model that says nothing agrees in all of them. So frames are
 counted in which fp32 or the other emits a token; those over all frames are for information.
@@ -11,7 +13,8 @@ counted in which fp32 or the other emits a token; those over all frames are for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,8 @@ from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: Seconds of audio that are compared; what comes after that is left out.
 SECONDS = 60
+#: The same at ncnn's own options.
+SECONDS_AS_RUN = 10
 
 
 class NotFiniteError(UserError):
@@ -86,6 +91,7 @@ class Reference:
             UserError: ncnn cannot run the files.
         """
         reference, other = self._transducer, NcnnTransducer(files, self._architecture)
+        as_run = _AsRun(NcnnTransducer(files, self._architecture, sherpa_options=True))
         found = {name: _Difference() for name in (*PARTS, "all")}
         encoder_out = Noise()
         texts: list[tuple[list[int], list[int]]] = []
@@ -109,9 +115,9 @@ class Reference:
                 for variant, values in logits.items():
                     _check_finite(values, "joiner", precision, name, t)
                     found[variant].add(step.logits, values)
-            texts.append(
-                (search.emitted(recording.steps), search.emitted(search.greedy(other, frames)))
-            )
+            own = list(search.greedy(other, frames))
+            texts.append((search.emitted(recording.steps), search.emitted(own)))
+            as_run.add(recording, own, precision)
         tokens = sum(len(theirs) for theirs, _ in texts)
         edits = sum(Levenshtein.distance(*pair) for pair in texts)
         return {
@@ -124,6 +130,7 @@ class Reference:
             "encoder_snr_db": encoder_out.snr_db,
             "parts": {part: found[part].summary() for part in PARTS},
             "all": found["all"].summary(),
+            "as_run": as_run.summary(),
         }
 
 
@@ -146,7 +153,9 @@ def compare(
     Returns:
         The number of "recordings", the "seconds" of audio and the "frames" compared. Of the texts
         decoded freely: "fp32_tokens", the "token_edits" from there, and these as a share
-        ("token_edit_rate", None where fp32 has no token). "encoder_snr_db", the signal-to-noise
+        ("token_edit_rate", None where fp32 has no token). "as_run", of how many "seconds" the
+        precision decodes to how many "tokens", and how many "token_edits" its text at ncnn's own
+        options is from there. "encoder_snr_db", the signal-to-noise
         ratio of the encoder's output, None where nothing differs. And for each of the "parts", and
         for "all" of them together, along fp32's path: the number of "emitting_frames", in which
         one of both emits a token, how many of them have another best token ("differing_frames"),
@@ -181,6 +190,44 @@ def _check_finite(
             f"gives {what} with NaN or infinity. Its weights or scales are damaged, or do not fit "
             "its graph."
         )
+
+
+class _AsRun:
+    """A precision at ncnn's own options, on the first seconds of the recordings."""
+
+    def __init__(self, transducer: NcnnTransducer) -> None:
+        self._transducer = transducer
+        self._seconds = 0.0
+        self._tokens = self._edits = 0
+
+    def add(self, recording: _Recording, steps: Sequence[search.Step], precision: str) -> None:
+        """Decode as much of a recording as there are seconds left, and compare.
+
+        Args:
+            steps: those of the same precision, computed in fp32.
+        """
+        seconds = len(recording.samples) / SAMPLE_RATE
+        share = min(1.0, max(0.0, SECONDS_AS_RUN - self._seconds) / seconds)
+        count = round(share * len(steps))
+        if not count:
+            return
+        # What comes out of the first segments does not depend on what follows.
+        frames = itertools.islice(search.encoded(self._transducer, recording.samples), count)
+        own = []
+        for t, step in enumerate(search.greedy(self._transducer, frames)):
+            _check_finite(step.logits, "joiner", precision, recording.name, t)
+            own.append(step)
+        expected, found = (search.emitted(x) for x in (steps[:count], own))
+        self._seconds += share * seconds
+        self._tokens += len(expected)
+        self._edits += Levenshtein.distance(expected, found)
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "seconds": self._seconds,
+            "tokens": self._tokens,
+            "token_edits": self._edits,
+        }
 
 
 class _Difference:

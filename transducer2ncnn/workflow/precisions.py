@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.base.errors import shown
+from transducer2ncnn.base.layout import PARTS, PartName
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.quantization.layer_formats import FORMATS
@@ -20,8 +21,6 @@ from transducer2ncnn.quantization.recipes import (
     type_of,
 )
 from transducer2ncnn.workflow.section import Section
-
-PartName = Literal["encoder", "decoder", "joiner"]
 
 #: Names of the plain precisions, whose files the parts of others may be taken from.
 PLAIN = tuple(name for name, recipe in SHIPPED.items() if recipe.is_plain)
@@ -142,8 +141,9 @@ class Quantized(Gate):
     lstm: bool = Field(True, description="whether LSTM layers are quantized, as the recipe does")
     keep: dict[PartName, list[str]] = Field(
         {},
-        description="layers not to quantize, by part: their names in its `.param` file, such as "
-        "`encoder: [linear_8]`",
+        description="layers not to quantize, by part: their names in its `.param` file or in "
+        "PyTorch, or patterns, such as `encoder: [linear_8, encoder.encoder.layers.0.*]`. "
+        "`results/<model>/layers.tsv` lists them. In `models`, `keep` is for one model alone",
     )
     rest: FloatName | None = Field(
         None, description="what is not quantized in a quantized part is stored as"
@@ -221,8 +221,8 @@ def _named(raw: Any) -> Any:
     wrong = [name for name in raw if not isinstance(name, str) or not NAME.fullmatch(name)]
     if wrong:
         raise ValueError(
-            f"{wrong[0]!r} cannot name a precision: expected letters, digits, '.', '_' and '-', "
-            "the first a letter or a digit"
+            f"{shown(str(wrong[0]))!r} cannot name a precision: expected at most 100 letters, "
+            "digits, '.', '_' and '-', the first a letter or a digit"
         )
     # And those of targets, which processors are named in.
     if taken := [name for name in raw if name in RESERVED or name.startswith("target-")]:
