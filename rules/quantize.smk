@@ -11,6 +11,8 @@ rule list_recordings:
     log:
         "logs/{model}/list_recordings.log",
     localrule: True
+    conda:
+        "../envs/export.yaml"
     threads: 1
     resources:
         mem_mb=memory(200),
