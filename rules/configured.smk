@@ -14,6 +14,7 @@ from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
 from transducer2ncnn.workflow.environment import set_up_scripts
+from transducer2ncnn.workflow.precisions import Auto
 
 set_up_scripts(ROOT)
 
@@ -64,6 +65,9 @@ PRECISIONS = CONFIG.known_precisions()
 RECIPES = {name: precision.to_recipe() for name, precision in PRECISIONS.items()}
 #: Those that are compared with fp32, and not with PyTorch.
 QUANTIZED = [name for name, how in RECIPES.items() if not how.is_plain]
+
+#: Those whose recipe is found by a search.
+SEARCHED = [name for name, precision in PRECISIONS.items() if isinstance(precision, Auto)]
 
 
 def one_of(names):

@@ -130,6 +130,7 @@ rule quantize:
             scale_table("{part}").format(**wildcards) if recipe(wildcards).has_table else []
         ),
         description="results/{model}/model.json",
+        found=found_recipe,
     output:
         stored("{part}", "{precision}"),
     log:
@@ -145,7 +146,11 @@ rule quantize:
         mem_mb=memory(300, per_mb=1),
         runtime=minutes(5, per_gb=20),
     params:
-        recipe=lambda wildcards: recipe(wildcards).for_layers().to_json(),
+        recipe=lambda wildcards, input: (
+            f"--found {shlex.quote(input.found)}"
+            if input.found
+            else f"--recipe {shlex.quote(recipe(wildcards).for_layers().to_json())}"
+        ),
         table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
         code=code("quantize"),
     message:
@@ -157,7 +162,7 @@ rule quantize:
         " --network {input.network:q}"
         " {params.table}"
         " --description {input.description:q}"
-        " --recipe {params.recipe:q}"
+        " {params.recipe}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -178,6 +183,7 @@ rule verify_int8:
         observed=lambda wildcards: (
             observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
         ),
+        found=found_recipe,
         wavs=compared_wavs,
     output:
         report(
@@ -201,9 +207,13 @@ rule verify_int8:
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
-        recipes=lambda wildcards: " ".join(
-            f"--recipe {part} {shlex.quote(how.to_json())}"
-            for part, how in recipe_of(wildcards.model, wildcards.precision).items()
+        recipes=lambda wildcards, input: (
+            f"--found {shlex.quote(input.found)}"
+            if input.found
+            else " ".join(
+                f"--recipe {part} {shlex.quote(how.to_json())}"
+                for part, how in recipe_of(wildcards.model, wildcards.precision).items()
+            )
         ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:

@@ -11,6 +11,8 @@ def artifacts_of(name):
         for part, recipe in RECIPES[precision].quantized_parts.items():
             if recipe.has_table:
                 wanted.append(scale_table(part, precision))
+        if precision in SEARCHED:
+            wanted += searched(precision)
         wanted.append(f"results/{{model}}/verification/{precision}.json")
         wanted += delivered(precision)
         if model.test_wavs:
@@ -36,6 +38,8 @@ def reported(name):
     files["headroom"] = "results/{model}/verification/headroom.json"
     if quantized := [p for p in precisions if RECIPES[p].quantized_parts]:
         files["quantization"] = [f"results/{{model}}/quantization/{p}.json" for p in quantized]
+    if found := [p for p in precisions if p in SEARCHED]:
+        files["searches"] = [f"results/{{model}}/search/{p}.json" for p in found]
     if CONFIG.models[name].evaluation:
         folder = "results/{model}/evaluation"
         files["evaluation"] = [f"{folder}/{p}.json" for p in precisions]
@@ -91,7 +95,9 @@ def configuration_of(name):
         # Less the number of jobs, which changes nothing.
         chosen = PRECISIONS[precision].model_dump(exclude={"shards"}, exclude_none=True)
         parts = {part: asdict(x) for part, x in recipe_of(name, precision).items()}
-        precisions[precision] = chosen | {"stored": parts_of(precision) | parts}
+        if precision not in SEARCHED:
+            chosen["stored"] = parts_of(precision) | parts
+        precisions[precision] = chosen
     return {
         "model": CONFIG.models[name].model_dump(exclude={"release"}) | wavs,
         "precisions": precisions,

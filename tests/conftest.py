@@ -123,6 +123,7 @@ NATIVE = (
     "test_report.py",
     "test_resources.py",
     "test_rewrite.py",
+    "test_search.py",
     "test_sherpa.py",
     "test_targets.py",
     "test_training.py",

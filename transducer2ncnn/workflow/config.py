@@ -18,9 +18,11 @@ from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model, wrong_c
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
+    Auto,
     Precision,
     Precisions,
     Quantized,
+    Search,
 )
 from transducer2ncnn.workflow.section import Section
 
@@ -49,6 +51,14 @@ class Calibration(Section):
         2,
         ge=1,
         description="jobs that the observing is spread over, at most; the result is the same",
+    )
+
+
+class Sensitivity(Section):
+    """How the layers of a model are measured where a precision's recipe is searched."""
+
+    shards: int = Field(
+        2, ge=1, description="jobs that the measuring is spread over; the result is the same"
     )
 
 
@@ -92,6 +102,10 @@ class Config(Section):
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    sensitivity: Sensitivity = Field(
+        Sensitivity(),
+        description="how layers are measured for precisions whose recipe is searched, with `auto`",
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
@@ -206,6 +220,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                 {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
                 evaluated=model.evaluation is not None,
             )
+        if not model.evaluation:
+            for precision in config.precisions_of(name):
+                searched = config.precisions.get(precision)
+                if isinstance(searched, Auto) and searched.auto.max_rise is not None:
+                    yield (
+                        f"precisions.{precision}.auto.max_rise: {name} has no `evaluation`, which "
+                        "word error rates are taken on. Expected one, or another budget: "
+                        f"{' or '.join(Search.BUDGET[:2])}."
+                    )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -277,10 +300,14 @@ def _level(location: list[str]) -> type[BaseModel]:
             return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
+        case ["precisions", _, "auto", "auto", _, *_]:
+            return Search
         case ["precisions", _, kind, _, *_]:
             return KINDS[kind]
         case ["calibration", _, *_]:
             return Calibration
+        case ["sensitivity", _, *_]:
+            return Sensitivity
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:
