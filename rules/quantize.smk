@@ -13,6 +13,8 @@ rule list_recordings:
     # The check of all recordings takes it up.
     priority: BEFORE_ALL
     localrule: True
+    conda:
+        "../envs/export.yaml"
     threads: 1
     resources:
         mem_mb=memory(200),
@@ -63,8 +65,9 @@ rule observe:
     cache: CACHING
     conda:
         "../envs/export.yaml"
-    # One thread, so that the sums are rounded the same on every machine; shards use more cores.
-    threads: 1
+    # Shards use the cores; where there is but one, an LSTM's layers do. No sum is shared by threads,
+    # so that it is rounded the same on every machine.
+    threads: lambda wildcards: 2 if wildcards.shards == "1" else 1
     resources:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
@@ -81,6 +84,7 @@ rule observe:
         " --recordings {input.recordings:q}"
         " --shard {params.shard}"
         " --shards {params.shards}"
+        " --threads {threads}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
