@@ -1,8 +1,6 @@
 # fp32 to quantized precisions: calibration on recordings, scale tables, and what it cost. What is
 # observed of a model is the same for all of its precisions.
 
-from transducer2ncnn.base.files import write_text
-
 
 # No command, whose length the system limits: the recordings may be many.
 rule list_recordings:
@@ -19,8 +17,8 @@ rule list_recordings:
         runtime=minutes(5),
     message:
         "{wildcards.model}: listing the calibration recordings"
-    run:
-        write_text(output[0], "".join(f"{wav}\n" for wav in input))
+    script:
+        "../workflow_scripts/list_recordings.py"
 
 
 rule measure_recordings:
