@@ -2,14 +2,33 @@
 # each is, how fast, in what memory. What is decoded here is verified, and not delivered yet.
 
 
+#: What the rules that decode are given besides, if there are hotwords.
+HOTWORDS = []
 decoding_arguments = f"--decoding {CONFIG.evaluation.decoding}"
 if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
+if CONFIG.evaluation.hotwords_file:
+    HOTWORDS = [placed(CONFIG.evaluation.hotwords_file)]
+
+
+def decoding_options(wildcards, input):
+    """How to search, for the scripts."""
+    if not input.hotwords:
+        return decoding_arguments
+    score = CONFIG.evaluation.hotwords_score
+    return f"{decoding_arguments} --hotwords {shlex.join(input.hotwords)} {score}"
+
+
+#: How texts are compared, for the scripts.
+scoring_options = f"--normalise {shlex.quote(CONFIG.evaluation.normalise.model_dump_json())}"
+if CONFIG.evaluation.unit:
+    scoring_options += f" --unit {CONFIG.evaluation.unit}"
 
 
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
+        checked=checked_audio,
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:
@@ -21,13 +40,13 @@ rule check_recordings:
         mem_mb=memory(400),
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        manifest=lambda wildcards: model_of(wildcards).evaluation,
-        code=code("check_recordings", "soundfile"),
+        manifest=lambda wildcards: evaluation_options(wildcards.model),
+        code=code("check_recordings", "soundfile", "soxr"),
     message:
-        "{wildcards.model}: checking the recordings of {params.manifest}"
+        "{wildcards.model}: listing the recordings of its evaluation"
     shell:
         "python -m workflow_scripts.check_recordings"
-        " --manifest {params.manifest:q}"
+        " {params.manifest}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
@@ -38,6 +57,7 @@ rule decode_pytorch:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         "results/{model}/evaluation/decoded/pytorch/{shard}-of-{shards}.jsonl",
     log:
@@ -50,7 +70,7 @@ rule decode_pytorch:
         mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        decoding=decoding_arguments,
+        decoding=decoding_options,
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
     message:
@@ -78,6 +98,7 @@ rule decode_sherpa_ncnn:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         "results/{model}/evaluation/decoded/{precision}/{shard}-of-{shards}.jsonl",
     log:
@@ -89,7 +110,7 @@ rule decode_sherpa_ncnn:
         mem_mb=memory(400, per_mb=3),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        decoding=decoding_arguments,
+        decoding=decoding_options,
         cache=cache_of,
         code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
     message:
@@ -114,6 +135,8 @@ rule decode_sherpa_ncnn:
 
 rule score:
     input:
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
         pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
         sherpa_ncnn=lambda wildcards: decoded(wildcards.precision, wildcards.model),
@@ -136,13 +159,17 @@ rule score:
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         code=code("score", "jiwer", "rapidfuzz", "numpy"),
+        scoring=scoring_options,
         decoding=CONFIG.evaluation.decoding,
     message:
         "{wildcards.model}: scoring {wildcards.precision}"
     shell:
         "python -m workflow_scripts.score"
         " --precision {wildcards.precision}"
+        " --description {input.description:q}"
+        " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
+        " {params.scoring}"
         " --pytorch {input.pytorch:q}"
         " --sherpa-ncnn {input.sherpa_ncnn:q}"
         " --decoding {params.decoding}"
@@ -153,7 +180,10 @@ rule score:
 rule compare_precisions:
     input:
         unpack(lambda wildcards: by_precision(wildcards, lambda x: decoded(x, wildcards.model))),
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
     output:
         "results/{model}/evaluation/comparison.json",
     log:
@@ -169,11 +199,16 @@ rule compare_precisions:
     params:
         heard=given_by_precision("--heard"),
         code=code("compare_precisions", "jiwer", "numpy"),
+        scoring=scoring_options,
     message:
-        "{wildcards.model}: comparing the precisions' word error rates"
+        "{wildcards.model}: comparing the error rates of PyTorch and the precisions"
     shell:
         "python -m workflow_scripts.compare_precisions"
+        " --description {input.description:q}"
+        " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
+        " {params.scoring}"
+        " --pytorch {input.pytorch:q}"
         " {params.heard}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -186,6 +221,7 @@ rule measure_speed:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         report(
             "results/{model}/evaluation/speed.json",
@@ -204,7 +240,7 @@ rule measure_speed:
         runtime=minutes(60, per_gb=60),
     params:
         precisions=given_by_precision("--precision"),
-        decoding=decoding_arguments,
+        decoding=decoding_options,
         rounds=CONFIG.evaluation.rounds,
         threads=CONFIG.transcription.threads,
         code=code("measure_speed", "sherpa-ncnn"),

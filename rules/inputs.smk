@@ -154,8 +154,26 @@ def compared_wavs(wildcards):
 
 def evaluation_files(name):
     """The manifest that a model is evaluated on, with the recordings that it names."""
-    manifest = CONFIG.models[name].evaluation
-    return [placed(path) for path in manifests.files(manifest)] if manifest else []
+    model = CONFIG.models[name]
+    if not model.evaluation:
+        return []
+    return [placed(path) for path in manifests.files(model.evaluation, model.evaluation_root)]
+
+
+def evaluation_options(name):
+    """The same for a script; what is not stated is left out."""
+    model = CONFIG.models[name]
+    stated = {"manifest": model.evaluation, "root": model.evaluation_root}
+    return " ".join(f"--{key} {shlex.quote(value)}" for key, value in stated.items() if value)
+
+
+def checked_audio(wildcards):
+    """That a model's recordings have been checked; if it has any. Minutes of work wait for it, and
+    are not done again when it is."""
+    model = model_of(wildcards)
+    if not (model.evaluation or model.test_wavs or model.calibration_wavs):
+        return []
+    return ancient(f"results/{wildcards.model}/audio.json")
 
 
 def source_of(name):

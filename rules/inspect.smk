@@ -5,6 +5,7 @@
 rule inspect_checkpoint:
     input:
         checkpoint=checkpoint,
+        checked=checked_audio,
     output:
         "results/{model}/model.json",
     log:

@@ -40,7 +40,8 @@ rule download:
 
 rule average:
     input:
-        lambda wildcards: checkpoints_of(wildcards.model),
+        checkpoints=lambda wildcards: checkpoints_of(wildcards.model),
+        checked=checked_audio,
     output:
         "results/{model}/averaged.pt",
     log:
@@ -58,10 +59,10 @@ rule average:
         interval=lambda wildcards: ("--interval" if model_of(wildcards).use_averaged_model else ""),
         code=code("average", "torch"),
     message:
-        "{wildcards.model}: averaging {input}"
+        "{wildcards.model}: averaging {input.checkpoints}"
     shell:
         "python -m workflow_scripts.average"
-        " --checkpoints {input:q}"
+        " --checkpoints {input.checkpoints:q}"
         " {params.interval}"
         " --output {output:q}"
         " > {log:q} 2>&1"

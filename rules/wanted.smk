@@ -66,6 +66,13 @@ def gate(wildcards):
     return f"results/{wildcards.model}/evaluation/{wildcards.precision}.json" if gated else []
 
 
+def evaluations(wildcards):
+    """The evaluation of each precision of a model, if it is evaluated."""
+    if not model_of(wildcards).evaluation:
+        return []
+    return of_every_precision("results/{model}/evaluation/{precision}.json")(wildcards)
+
+
 def max_rise(wildcards, input):
     """What the script that delivers is told of that gate."""
     if not input.evaluation:

@@ -90,6 +90,17 @@ def manifest() -> dict[str, Any]:
             },
             "verification": {"lengths": [9, 10, 39, 403], "segments": 50},
         },
+        "gates": {
+            precision: {
+                "verification": {},
+                "evaluation": {
+                    "limits": {"max_rise": 2.0 if precision == "int8" else None},
+                    "outcome": "passed" if precision == "int8" else "not limited",
+                },
+            }
+            for precision in PRECISIONS
+        },
+        "warnings": [],
         "delivered": delivered,
     }
 
@@ -230,7 +241,8 @@ def rate(errors: int, of: int, **counts: int) -> dict[str, Any]:
 def evaluation(precision: str) -> dict[str, Any]:
     def errors(n: int) -> dict[str, Any]:
         counts = {"substitutions": n - 1, "deletions": 1, "insertions": 0}
-        return {"wer": rate(n, 240, **counts), "ser": rate(n, 48, wrong=n)}
+        rates = {"wer": rate(n, 240, **counts), "cer": rate(n, 1100, **counts)}
+        return rates | {"ser": rate(n, 48, wrong=n)}
 
     rise = (ERRORS[precision] - ERRORS["fp32"]) / 240
     differences = [
@@ -254,6 +266,11 @@ def evaluation(precision: str) -> dict[str, Any]:
         "utterances": 48,
         "words": 240,
         "seconds": 133.1,
+        "unit": "word",
+        "normalised": {"case": True, "punctuation": False, "full_width": True},
+        "decoded_bytes": None,
+        "lost": None,
+        "warnings": [],
         **errors(ERRORS[precision]),
         "pytorch": errors(ERRORS["fp32"]),
         "rise": {

@@ -95,7 +95,9 @@ def results(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.append(folder / provenance.RECORDS / f"{precision}.json")
         records[-1].write_text(json.dumps({"files": made}))
     source = {"kind": "file", "files": {"/home/somebody/exp/pretrained.pt": made["tokens.txt"]}}
-    manifest = provenance.make(source, description, provenance.recorded(records), "digits", {})
+    manifest = provenance.make(
+        source, description, provenance.recorded(records), "digits", {}, {}, []
+    )
     (folder / "manifest.json").write_text(json.dumps(manifest))
     texts = {
         precision: transcription.sherpa_texts(

@@ -149,8 +149,11 @@ def evaluated(results: Path) -> tuple[str, str]:
     rates = {"wer": {"rate": 0.0, "low": 0.0, "high": 0.0}, "ser": {"rate": 0.0}}
     counts = dict.fromkeys(("substitutions", "deletions", "insertions"), 0)
     rates["wer"] |= counts
+    rates["cer"] = rates["wer"]
     score = rates | {
         "precision": "int8-small",
+        "unit": "mixed",
+        "warnings": ["int8-small is far worse"],
         "pytorch": rates,
         "rise": {"rate": 0.0, "low": 0.0, "high": 0.0},
         "agreement": {"rate": 1.0},
@@ -171,12 +174,34 @@ def test_what_a_run_did_not_ask_for_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "m" / "report.html").touch()
     assert not any(line for line in lines(tmp_path, [job("m", "delivering")]))
     partial = list(lines(tmp_path, [job("m", "tabulating", makes=frozenset({table}))]))
-    assert partial[1].startswith(f"{table}: 3 recordings, 9 words, 7 s, greedy search")
-    assert partial[-1].startswith("  int8-small")
+    assert partial[1] == f"{table}: 3 recordings, 9 characters and words, 7 s, greedy search"
+    assert partial[2].split()[:4] == ["system", "MER", "%", "CER"]
+    assert partial[-2].startswith("  int8-small")
+    assert partial[-1] == "  WARNING: int8-small is far worse"
     both = frozenset({table, pairs})
-    assert "within chance" in list(lines(tmp_path, [job("m", "comparing", makes=both)]))[-1]
+
+    def said() -> list[str]:
+        return list(lines(tmp_path, [job("m", "comparing", makes=both)]))
+
+    # Nothing was compared, so there is nothing to say of chance.
+    assert not any("chance" in line for line in said())
+    pair = {"a": "pytorch", "b": "int8-small", "difference": 0.0, "significant": False}
+    Path(pairs).write_text(json.dumps({"pairs": [pair]}))
+    assert any("within chance" in line for line in said())
     page = frozenset({str(tmp_path / "m" / "report.html")})
     assert any("as a page" in line for line in lines(tmp_path, [job("m", makes=page)]))
+
+
+@pytest.mark.parametrize("number", [1, DETAILED + 1])
+def test_tokens_that_sherpa_ncnn_does_not_print_are_said(tmp_path: Path, number: int) -> None:
+    (tmp_path / "m0").mkdir()
+    tokens = tmp_path / "m0" / "tokens.txt"
+    tokens.write_text("<blk> 0\n<0xE9> 1\n▁THE 2\n")
+    (tmp_path / "m0" / "model.json").write_text('{"sizes": {"vocab_size": 3}}')
+    jobs = [job("m0", makes=frozenset({str(tokens)}))]
+    said = list(lines(tmp_path, jobs + [job(f"m{i}") for i in range(1, number)]))
+    assert any("WARNING: token 2 is '▁THE', and sherpa-ncnn never" in line for line in said)
+    assert any("WARNING: its tokens spell bytes (byte fallback" in line for line in said)
 
 
 def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(

@@ -25,10 +25,11 @@ def main() -> None:
     decoding_arguments.add_shard(parser)
     args = parser.parse_args()
 
-    files, how = ncnn_files(args), decoding_arguments.decoding(args)
+    files, description = ncnn_files(args), reading.read_json(args.description)
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    how = decoding_arguments.decoding(args, symbols)
     paths = [path for pair in files.values() for path in pair]
     model_digest = decoding.digest([*paths, args.tokens])
-    description = reading.read_json(args.description)
     code = [args.code, *versions(DISTRIBUTIONS)]
     settings = json.dumps(description["settings"])
     cache = decoding.Cache(args.cache, settings, model_digest, how, *code)
@@ -36,7 +37,6 @@ def main() -> None:
     new = [u for u in mine if cache.get(u) is None]
     if new:
         architecture = described(description)
-        symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
             decoding.fill_by_sherpa_ncnn(

@@ -1,8 +1,11 @@
 """Arguments of the scripts that decode an evaluation."""
 
 import argparse
+from collections.abc import Sequence
 
+from transducer2ncnn.engines import hotwords
 from transducer2ncnn.engines.search import Decoding
+from transducer2ncnn.formats.sherpa import NEVER_EMITTED
 
 
 def add_shard(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +23,23 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoding", required=True, help="greedy_search or modified_beam_search")
     parser.add_argument("--num-active-paths", type=int, default=1, help="of the latter")
+    parser.add_argument("--hotwords", nargs=2, metavar=("FILE", "SCORE"), help="of the latter")
 
 
-def decoding(args: argparse.Namespace) -> Decoding:
-    return Decoding(args.decoding, args.num_active_paths)
+def decoding(
+    args: argparse.Namespace,
+    symbols: Sequence[str],
+    never_emitted: tuple[int, ...] = NEVER_EMITTED,
+) -> Decoding:
+    """
+    Args:
+        symbols: of the model's tokens, by id.
+
+    Raises:
+        UserError: the hotwords are none that the model can be asked for.
+    """
+    phrases = None
+    if args.hotwords:
+        path, score = args.hotwords
+        phrases = hotwords.read(path, symbols, float(score))
+    return Decoding(args.decoding, args.num_active_paths, phrases, never_emitted)

@@ -5,6 +5,7 @@ import argparse
 from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.evaluation import gate
 from transducer2ncnn.export import delivery
+from transducer2ncnn.formats import tokens, vocabulary
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -29,6 +30,9 @@ def main() -> None:
     description = reading.read_json(args.description)
     delivered = delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
     files.write_json(args.record, {"files": delivered})
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    for warning in vocabulary.warnings(symbols):
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

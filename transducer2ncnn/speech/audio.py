@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,45 +94,76 @@ def _note(path: str | Path, what: str) -> None:
         print(f"{path}: {what}; others like it are not named", file=sys.stderr)
 
 
+def rate(path: str | Path) -> int:
+    """Hz of a recording.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    with _opened(path) as f:
+        return int(f.samplerate)
+
+
+def check(path: str | Path) -> None:
+    """Decode all of a recording, and keep nothing of it.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    with _opened(path) as f:
+        for _ in _frames(path, f, f.frames):
+            pass
+
+
 def segment(
-    path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None
+    path: str | Path,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+    rates: Sequence[int] = (),
 ) -> np.ndarray:
-    """(n,) samples of a part of a recording that is at 16 kHz already.
+    """(n,) samples of a part of a recording, resampled to 16 kHz.
 
     Args:
         start, duration: in seconds; no duration: to the recording's end.
         channel: counted from 0; None averages them.
+        rates: Hz that it is resampled to before, one after the other.
 
     Raises:
-        UserError: as ``read``, the rate is another, or there is no such part or channel.
+        UserError: as ``read``, or there is no such part or channel.
     """
+    if unusual := [rate for rate in rates if rate not in RATES]:
+        raise UserError(f"{path}: cannot be resampled to {unusual[0]} Hz.")
     with _opened(path) as f:
-        if f.samplerate != SAMPLE_RATE:
-            raise UserError(f"{path}: is at {f.samplerate} Hz; expected {SAMPLE_RATE} Hz.")
+        rate = f.samplerate
         if channel is not None and channel >= f.channels:
             raise UserError(f"{path}: has {f.channels} channels; there is no channel {channel}.")
         if not all(math.isfinite(x) and abs(x) < MAX_SECONDS for x in (start, duration or 0)):
             raise UserError(f"{path}: a part from {start:g} s on for {duration} s is not in it.")
-        first = round(start * SAMPLE_RATE)
-        last = f.frames if duration is None else first + round(duration * SAMPLE_RATE)
+        first = round(start * rate)
+        last = f.frames if duration is None else first + round(duration * rate)
         # Manifests round to hundredths, or to milliseconds.
-        if not 0 <= first < last <= f.frames + ROUNDING * SAMPLE_RATE:
+        if not 0 <= first < last <= f.frames + ROUNDING * rate:
             raise UserError(
-                f"{path}: from {first / SAMPLE_RATE:g} s to {last / SAMPLE_RATE:g} s is not in "
-                f"it; it lasts {f.frames / SAMPLE_RATE:g} s."
+                f"{path}: from {first / rate:g} s to {last / rate:g} s is not in it; it lasts "
+                f"{f.frames / rate:g} s."
             )
         last = min(last, f.frames)
-        _check_length(path, (last - first) / SAMPLE_RATE)
+        _check_length(path, (last - first) / rate)
         try:
             f.seek(first)
         except soundfile.LibsndfileError as e:
             raise UserError(_undecodable(path, e)) from None
-        return np.concatenate(
+        samples = np.concatenate(
             [
                 block.mean(axis=1) if channel is None else block[:, channel]
                 for block in _frames(path, f, last - first)
             ]
         )
+    for wanted in (*rates, SAMPLE_RATE):
+        if wanted != rate:
+            samples, rate = soxr.resample(samples, rate, wanted), wanted
+    return samples
 
 
 def _frames(path: str | Path, f: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:

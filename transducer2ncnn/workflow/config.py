@@ -14,7 +14,7 @@ from transducer2ncnn.families import registry, settings
 from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
 from transducer2ncnn.workflow import releases
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, File, Model
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
@@ -78,6 +78,19 @@ class Transcription(Section):
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
 
 
+class Normalise(Section):
+    """What makes no difference between what was said and what was recognised."""
+
+    case: bool = Field(True, description="whether upper and lower case make no difference")
+    punctuation: bool = Field(
+        False,
+        description="whether punctuation makes none, but for an apostrophe inside a word",
+    )
+    full_width: bool = Field(
+        True, description="whether full-width and half-width forms of a character are the same"
+    )
+
+
 class Evaluation(Section):
     """How the models that have an `evaluation` are evaluated."""
 
@@ -85,6 +98,23 @@ class Evaluation(Section):
         "greedy_search", description="how sherpa-ncnn and PyTorch search"
     )
     num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
+    hotwords_file: File | None = Field(
+        None,
+        description="phrases that the beam search prefers, one a line, each as the tokens of "
+        "tokens.txt that it consists of, separated by blanks",
+    )
+    hotwords_score: float = Field(
+        1.5, gt=0, description="what a path gains by each token of such a phrase"
+    )
+    unit: Literal["word", "character", "mixed"] | None = Field(
+        None,
+        description="what the error rate counts: words, characters, or `mixed`, a character of a "
+        "script without spaces or else a word. If left out, `mixed` where a transcript has such a "
+        "character, as in Chinese, Japanese, Korean or Thai, and `word` elsewhere",
+    )
+    normalise: Normalise = Field(
+        Normalise(), description="what makes no difference between two texts"
+    )
     shards: int | None = Field(
         None,
         ge=1,
@@ -94,7 +124,7 @@ class Evaluation(Section):
     rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
     max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {},
-        description="by precision, how many percentage points its word error rate may be above "
+        description="by precision, how many percentage points its error rate may be above "
         "PyTorch's for it to be delivered",
     )
 
@@ -234,6 +264,11 @@ def _contradictions(config: Config) -> Iterator[str]:
             )
         if isinstance(model, ExpDirModel):
             yield from _wrong_choice(name, model)
+    if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
+        yield (
+            f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
+            f"{config.evaluation.decoding}. Expected `decoding: modified_beam_search` beside it."
+        )
     for precision in config.evaluation.max_rise:
         if not any(
             model.evaluation and precision in config.precisions_of(name)
@@ -381,6 +416,8 @@ def _level(location: list[str]) -> type[BaseModel]:
             return Verification
         case ["transcription", _, *_]:
             return Transcription
+        case ["evaluation", "normalise", _, *_]:
+            return Normalise
         case ["evaluation", _, *_]:
             return Evaluation
     return Config

@@ -18,7 +18,8 @@ from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.families import registry
 from transducer2ncnn.formats import foreign
 from transducer2ncnn.source import training
-from transducer2ncnn.speech import manifests
+from transducer2ncnn.speech import kaldi, manifests
+from transducer2ncnn.speech.folders import recordings_in
 from transducer2ncnn.workflow.releases import Release
 from transducer2ncnn.workflow.section import RepoId, Section
 
@@ -74,7 +75,12 @@ def _matching_files(items: Any) -> list[str]:
         if is_address(item):
             found = [_existing_file(item)]
         elif is_folder(item):
-            found = glob.glob(f"{glob.escape(item)}/**/*.wav", recursive=True)
+            try:
+                found = recordings_in(item)
+            except UserError as e:
+                raise ValueError(str(e)) from None
+            if not found:
+                raise ValueError(f"there is no recording in the folder {shown(item, 300)!r}")
         elif item.endswith(".txt") and is_file(item):
             found = _listed(item)
         else:
@@ -144,10 +150,7 @@ def _family(name: str) -> str:
 def _manifest(path: str) -> str:
     path = inputs.expanded(path)
     try:
-        if is_folder(path):
-            parts = [Path(path, name) for name in manifests.KALDI_FILES]
-        else:
-            parts = [Path(path)]
+        parts = [Path(path, name) for name in kaldi.FILES] if is_folder(path) else [Path(path)]
         for part in parts:
             if os.path.lexists(part):
                 inputs.check(part)
@@ -200,9 +203,10 @@ class AnyModel(Section):
     )
     calibration_wavs: Files = Field(
         [],
-        description="recordings that int8-table is calibrated on: a pattern, a folder, a list file "
-        "(.txt, a path a line), or a list of these. A minute of speech like what "
-        "the model is used on is a good start; not the recordings that it is tested on",
+        description="recordings that int8-table is calibrated on: a pattern, a folder (all that "
+        "is audio in it), a list file (.txt, a path a line), or a list of these. A minute of "
+        "speech like what the model is used on is a good start; not the recordings that it is "
+        "tested on",
     )
     transcripts: File | None = Field(
         None,
@@ -213,6 +217,11 @@ class AnyModel(Section):
         None,
         description="recordings and transcripts to evaluate it on: a table (.tsv, columns `wav`, "
         "`text` and, if wanted, `id`), lhotse cuts (.jsonl, .jsonl.gz) or a Kaldi folder",
+    )
+    evaluation_root: Folder | None = Field(
+        None,
+        description="the folder that relative paths in `evaluation` lead from, where a corpus is "
+        "elsewhere than its manifest",
     )
     on_request: bool = Field(
         False, description="whether only a run that asks for one of its artifacts exports it"

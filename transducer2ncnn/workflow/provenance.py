@@ -32,6 +32,8 @@ def make(
     delivered: dict[str, Fingerprint],
     model: str,
     config: dict[str, Any],
+    gates: dict[str, Any],
+    warnings: list[str],
 ) -> dict[str, Any]:
     """The manifest of one model.
 
@@ -41,6 +43,8 @@ def make(
         delivered: its files for sherpa-ncnn, by their paths in its results.
         model: its name.
         config: what of the configuration it was made with.
+        gates: what each precision had to reach and did, by ``gates``.
+        warnings: what whoever uses it should know.
     """
     return {
         "model": model,
@@ -48,7 +52,52 @@ def make(
         **{key: value for key, value in description.items() if key != "modules"},
         "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
         "config": config,
+        "gates": gates,
+        "warnings": warnings,
         "delivered": dict(sorted(delivered.items())),
+    }
+
+
+def gates(
+    verification: dict[str, dict[str, Any]],
+    evaluation: dict[str, dict[str, Any]],
+    max_rise: dict[str, float],
+) -> dict[str, Any]:
+    """What each precision had to reach to be delivered, and what it reached.
+
+    Args:
+        verification, evaluation: <precision>.json by precision; of the latter not all have one.
+        max_rise: limits of the evaluation, by precision, in percentage points.
+    """
+    return {
+        precision: {
+            "verification": _verified(found),
+            "evaluation": _evaluated(evaluation[precision], max_rise.get(precision))
+            if precision in evaluation
+            else None,
+        }
+        for precision, found in verification.items()
+    }
+
+
+def _verified(found: dict[str, Any]) -> dict[str, Any]:
+    if "tolerance" in found:
+        largest = max(part["max_error"] for part in found["parts"].values())
+        return {"limits": {"tolerance": found["tolerance"]}, "max_error": largest}
+    reached = ("token_edit_rate", "fp32_tokens", "proves_nothing")
+    agreement = {"agreement": found["all"]["agreement"]}
+    return {"limits": found["limits"]} | agreement | {key: found[key] for key in reached}
+
+
+def _evaluated(score: dict[str, Any], max_rise: float | None) -> dict[str, Any]:
+    return {
+        "limits": {"max_rise": max_rise},
+        "unit": score["unit"],
+        "rate": score["wer"]["rate"],
+        "pytorch_rate": score["pytorch"]["wer"]["rate"],
+        # As the limit is stated.
+        "rise": 100 * score["rise"]["rate"],
+        "outcome": "not limited" if max_rise is None else "passed",
     }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from transducer2ncnn.base import reading
 from transducer2ncnn.evaluation import comparison
+from transducer2ncnn.evaluation.units import NAMES
+from transducer2ncnn.formats import tokens, vocabulary
 
 #: Models whose files and figures are listed one by one; of more, there is a line each.
 DETAILED = 4
@@ -61,12 +63,16 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
                 if Path(folder).is_dir():
                     yield from _details(Path(folder), made)
             yield from _on_devices(results / model / "verification", made)
+            yield from _vocabulary(results / model, made)
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
             yield from _on_devices(results / model / "verification", made)
+            yield from _vocabulary(results / model, made)
+            if (table := results / model / "evaluation" / "table.tsv") in made:
+                yield from _far(table.parent, comparison.read(table))
     if few and len(finished) == len(models):
         return
     yield ""
@@ -223,6 +229,15 @@ def _on_devices(folder: Path, made: set[Path]) -> Iterator[str]:
                 yield f"  WARNING: {warning}"
 
 
+def _vocabulary(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of tokens that sherpa-ncnn does not print as text."""
+    path = folder / "tokens.txt"
+    if path in made and path.is_file():
+        size = reading.read_json(folder / "model.json")["sizes"]["vocab_size"]
+        for warning in vocabulary.warnings(tokens.read(path, size)):
+            yield f"  WARNING: {warning}"
+
+
 def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
     path, pairs = folder / "table.tsv", folder / "comparison.json"
     if path not in made:
@@ -231,13 +246,23 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
     score = reading.read_json(folder / f"{table[-1]['system']}.json")
     yield ""
     yield (
-        f"{path}: {score['utterances']} recordings, {score['words']} words, "
+        f"{path}: {score['utterances']} recordings, {score['words']} "
+        f"{NAMES[score['unit']].plural}, "
         f"{score['seconds']:.0f} s, {score['decoding'].replace('_', ' ')}"
     )
-    rows = [comparison.SHOWN, *([row[c] for c in comparison.SHOWN] for row in table)]
+    shown = [column for column in table[0] if column not in comparison.HIDDEN]
+    rows = [shown, *([row[column] for column in shown] for row in table)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for system, *figures in rows:
         cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
         yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
-    if pairs in made:
-        yield f"  {comparison.verdict(reading.read_json(pairs))}"
+    if pairs in made and (verdict := comparison.verdict(reading.read_json(pairs))):
+        yield f"  {verdict}"
+    yield from _far(folder, table)
+
+
+def _far(folder: Path, table: list[dict[str, str]]) -> Iterator[str]:
+    """Warnings of figures that are far from PyTorch's, or useless."""
+    scores = [reading.read_json(folder / f"{row['system']}.json") for row in table[1:]]
+    for warning in dict.fromkeys(warning for score in scores for warning in score["warnings"]):
+        yield f"  WARNING: {warning}"
