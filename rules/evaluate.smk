@@ -2,21 +2,19 @@
 # each is, how fast, in what memory. What is decoded here is verified, and not delivered yet.
 
 
-#: What the rules that decode are given besides, if there are hotwords.
+#: How to search, for the scripts; and what they are given besides, if there are hotwords.
 HOTWORDS = []
 decoding_arguments = f"--decoding {CONFIG.evaluation.decoding}"
 if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
 if CONFIG.evaluation.hotwords_file:
     HOTWORDS = [placed(CONFIG.evaluation.hotwords_file)]
+    decoding_arguments += f" --hotwords-score {CONFIG.evaluation.hotwords_score}"
 
 
-def decoding_options(wildcards, input):
-    """How to search, for the scripts."""
-    if not input.hotwords:
-        return decoding_arguments
-    score = CONFIG.evaluation.hotwords_score
-    return f"{decoding_arguments} --hotwords {shlex.join(input.hotwords)} {score}"
+def hotwords_option(wildcards, input):
+    """The hotwords, for the scripts."""
+    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""
 
 
 #: How texts are compared, for the scripts.
@@ -29,6 +27,14 @@ rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
         checked=checked_audio,
+        hotwords=HOTWORDS,
+        # What hotwords are made of.
+        description=lambda wildcards: (
+            expand("results/{model}/model.json", **wildcards) if HOTWORDS else []
+        ),
+        tokens=lambda wildcards: (
+            expand("results/{model}/tokens.txt", **wildcards) if HOTWORDS else []
+        ),
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:
@@ -41,12 +47,18 @@ rule check_recordings:
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         manifest=lambda wildcards: evaluation_options(wildcards.model),
+        hotwords=lambda wildcards, input: (
+            f"--hotwords {shlex.join([*input.hotwords, *input.tokens, *input.description])}"
+            if input.hotwords
+            else ""
+        ),
         code=code("check_recordings", "soundfile", "soxr"),
     message:
         "{wildcards.model}: listing the recordings of its evaluation"
     shell:
         "python -m workflow_scripts.check_recordings"
         " {params.manifest}"
+        " {params.hotwords}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
@@ -70,7 +82,8 @@ rule decode_pytorch:
         mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        decoding=decoding_options,
+        decoding=decoding_arguments,
+        hotwords=hotwords_option,
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
     message:
@@ -82,6 +95,7 @@ rule decode_pytorch:
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
@@ -110,7 +124,8 @@ rule decode_sherpa_ncnn:
         mem_mb=memory(400, per_mb=3),
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
-        decoding=decoding_options,
+        decoding=decoding_arguments,
+        hotwords=hotwords_option,
         cache=cache_of,
         code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
     message:
@@ -125,6 +140,7 @@ rule decode_sherpa_ncnn:
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
@@ -240,7 +256,8 @@ rule measure_speed:
         runtime=minutes(60, per_gb=60),
     params:
         precisions=given_by_precision("--precision"),
-        decoding=decoding_options,
+        decoding=decoding_arguments,
+        hotwords=hotwords_option,
         rounds=CONFIG.evaluation.rounds,
         threads=CONFIG.transcription.threads,
         code=code("measure_speed", "sherpa-ncnn"),
@@ -253,6 +270,7 @@ rule measure_speed:
         " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --rounds {params.rounds}"
         " --threads {params.threads}"
         " --output {output:q}"

@@ -54,6 +54,8 @@ rule list_layers:
     log:
         "logs/list_layers.log",
     localrule: True
+    conda:
+        "../envs/export.yaml"
     threads: 1
     resources:
         mem_mb=200,

@@ -65,6 +65,30 @@ def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, message: str
         audio.read(path)
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LFS, "x.wav: is a Git LFS pointer, .*12,345 bytes.*git lfs pull"),
+        (b"<!DOCTYPE html><html>", "x.wav: is a web page"),
+        (b"\0\0\0\x20ftypM4A ", "x.wav: is an MP4 or M4A file, which cannot be read.*ffmpeg"),
+        (b"#!AMR\n", "x.wav: is an AMR file"),
+    ],
+)
+def test_what_is_no_recording_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        audio.check(tmp_path / "x.wav")
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").symlink_to(tmp_path / "gone.wav")
+    with pytest.raises(UserError, match="no such recording. It is a link to .*gone.wav"):
+        audio.check(tmp_path / "x.wav")
+
+
 def test_a_recording_without_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(0), 16000)
     with pytest.raises(UserError, match="holds no samples"):
@@ -104,3 +128,18 @@ def test_features_of_pieces_are_those_of_the_whole() -> None:
 def test_features_are_a_frame_every_ten_milliseconds() -> None:
     for n, frames in ((16000, 100), (16079, 100), (16080, 101), (40, 0)):
         assert fbank(np.zeros(n, np.float32)).shape == (frames, 80)
+
+
+def test_what_stands_in_for_a_recording_is_named(tmp_path: Path) -> None:
+    """A pointer, and a page that is too large to be one."""
+    path = tmp_path / "x.wav"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 32044\n")
+    with pytest.raises(UserError, match="x.wav.*is a Git LFS pointer.* 32,044 bytes.*git lfs pull"):
+        audio.read(path)
+    path.write_text("<!doctype html>" + 5000 * " ")
+    with pytest.raises(UserError, match="x.wav: is a web page"):
+        audio.duration(path)
+    path.unlink()
+    path.symlink_to(tmp_path / "gone.wav")
+    with pytest.raises(UserError, match="x.wav' is a link to .*gone.wav', which is not there"):
+        audio.read(path)

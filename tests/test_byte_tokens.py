@@ -62,6 +62,8 @@ def test_single_letters_are_bytes_where_several_begin_characters() -> None:
         ["零", "四", "七"],
         ["▁été", "é", "▁à"],  # French
         list("abcdefghijklmnoprstuvzāčēģīķļņšūž"),  # Latvian, letter by letter
+        list("abcdefghijklmnopqrstuvwxyzàâçèéêëîïôùûœ«»°"),  # French
+        list("abcdefghijklmnñopqrstuvwxyzáéíóúü¡¿ªº"),  # Spanish
         ["▁aš", "ša", "▁už", "ą"],  # Lithuanian
         ["Ɛ", "Ɔ", "A", "KƐ"],  # Akan
         ["▁<noise>", "<x>", "A"],

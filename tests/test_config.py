@@ -499,6 +499,7 @@ def test_a_training_folders_checkpoints_are_looked_at(tmp_path: Path) -> None:
         ("x.pt/y", "there is no file 'x.pt/y'"),
         ("a\0b", "cannot name a file"),
         ("/dev/null", "is a device or a pipe"),
+        ("https://huggingface.co/a/b/x.pt", "a model on the Hub by `repo_id`"),
         ("a{b}/x.pt", "has a brace in its name, .*: `ln -s 'a{b}/x.pt' another-name`"),
     ],
 )

@@ -271,15 +271,18 @@ def test_a_kaldi_folder_without_segments_names_what_is_missing(folder: Path) -> 
 
 
 def test_the_command_that_is_named_makes_files_of_commands(folder: Path) -> None:
-    write(folder / "wav.scp", "one cat a.wav |", "two cat b.wav | cat |")
-    write(folder / "text", "one FIRST", "two SECOND")
-    (problem,) = problems(folder)
-    command = problem.partition("makes files of all: ")[2].removesuffix(".")
-    subprocess.run(["bash", "-c", command], cwd=folder, check=True)
-    found = recordings.check(folder)
-    assert [(u.id, u.text, u.duration) for u in found] == [
-        ("one", "FIRST", 1.0),
-        ("two", "SECOND", 2.0),
+    data = folder / "the data"
+    data.mkdir()
+    write(data / "wav.scp", "one cat a.wav |", f"two {folder}/b.wav", "three cat b.wav | cat |")
+    write(data / "text", "one FIRST", "two SECOND", "three THIRD")
+    (problem,) = problems(data)
+    command = problem.partition("that names them: ")[2].removesuffix(".")
+    subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+    found = recordings.check(data)
+    assert [(u.id, u.text, u.duration, u.wav) for u in found] == [
+        ("one", "FIRST", 1.0, str(data / "wavs" / "one.wav")),
+        ("two", "SECOND", 2.0, str(folder / "b.wav")),
+        ("three", "THIRD", 2.0, str(data / "wavs" / "three.wav")),
     ]
 
 

@@ -296,6 +296,15 @@ def test_the_cards_metadata_is_the_hubs() -> None:
         assert metric["value"] == pytest.approx(100 * errors / words, abs=0.006)
 
 
+def test_errors_are_counted_by_what_they_were_measured_by() -> None:
+    evaluation = {p: made_up.evaluation(p) | {"unit": "character"} for p in PRECISIONS}
+    text = card.render(made_up_model(evaluation=evaluation))
+    data = ModelCard(text).data.to_dict()
+    (metric, _) = data["model-index"][0]["results"][0]["metrics"]
+    assert (metric["type"], metric["name"]) == ("cer", "character error rate in fp16, %")
+    assert "240 characters" in text and "word" not in text.partition("## Accuracy")[2]
+
+
 def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
     text = card.render(made_up_model())
     assert "8c7d91b1b3d7a4bd0e0d7c5c2d54d1c7a4c0be2f" in text

@@ -132,6 +132,22 @@ def test_a_quantized_folder_is_shown_with_what_its_gate_found(
     assert (unproven in said, text in said) == (proves_nothing, not proves_nothing)
 
 
+def test_transcripts_are_compared_as_an_evaluation_compares_them(tmp_path: Path) -> None:
+    folder, transcripts = tmp_path / "m" / "sherpa-ncnn" / "fp32", tmp_path / "m" / "transcripts"
+    for path in (folder, transcripts, tmp_path / "m" / "verification"):
+        path.mkdir(parents=True)
+    (tmp_path / "m" / "verification" / "fp32.json").write_text(
+        json.dumps(made_up.verification("fp32"))
+    )
+    table = transcripts / "fp32.tsv"
+    rows = [("零 四 七", "零四七"), ("Hello", "HELLO"), ("one two", "onetwo")]
+    lines_ = [f"{i}.wav\t{said}\t{text}\t{text}\tyes" for i, (said, text) in enumerate(rows)]
+    table.write_text("\n".join(["wav\treference\tsherpa-ncnn\tncnn\tagree", *lines_]) + "\n")
+    made = job("m", delivers=str(folder), makes=frozenset({str(table)}))
+    said = list(lines(tmp_path, [made]))
+    assert "    sherpa-ncnn transcribed 2 of 3 as their transcripts say" in said
+
+
 def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(
     tmp_path: Path, log: Path
 ) -> None:

@@ -23,7 +23,8 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoding", required=True, help="greedy_search or modified_beam_search")
     parser.add_argument("--num-active-paths", type=int, default=1, help="of the latter")
-    parser.add_argument("--hotwords", nargs=2, metavar=("FILE", "SCORE"), help="of the latter")
+    parser.add_argument("--hotwords", help="of the latter: a file of phrases")
+    parser.add_argument("--hotwords-score", type=float, default=1.5)
 
 
 def decoding(
@@ -40,6 +41,5 @@ def decoding(
     """
     phrases = None
     if args.hotwords:
-        path, score = args.hotwords
-        phrases = hotwords.read(path, symbols, float(score))
+        phrases = hotwords.read(args.hotwords, symbols, args.hotwords_score)
     return Decoding(args.decoding, args.num_active_paths, phrases, never_emitted)

@@ -63,18 +63,21 @@ def find(symbols: Sequence[str]) -> ByteTokens | None:
     """How a vocabulary spells bytes; None if it does not."""
     if found := [symbol for symbol in symbols if FALLBACK.fullmatch(symbol)]:
         return ByteTokens("byte fallback", {}, found[0])
-    for table in (_icefall(), _gpt2()):
-        if example := _example(symbols, table):
+    for table, several in ((_icefall(), SEVERAL), (_gpt2(), len(symbols))):
+        if example := _example(symbols, table, several):
             return ByteTokens("byte-level BPE", table, example)
     return None
 
 
-def _example(symbols: Sequence[str], table: Mapping[str, int]) -> str | None:
+def _example(symbols: Sequence[str], table: Mapping[str, int], several: int) -> str | None:
     """A symbol that shows that a table is meant, if all symbols spell bytes of UTF-8 by it.
 
     In a language whose letters are in the table, such as Latvian, some symbol has a letter where
-    UTF-8 has no such byte. Where every symbol is one letter, there must be several that begin
-    characters of three bytes.
+    UTF-8 has no such byte.
+
+    Args:
+        several: how many symbols of one letter tell the same where none spells a character: so
+            many that begin characters of three bytes.
     """
     whole: list[str] = []
     beginnings: dict[bytes, str] = {}
@@ -94,12 +97,12 @@ def _example(symbols: Sequence[str], table: Mapping[str, int]) -> str | None:
             whole.append(symbol)
         if _BEGINNING.fullmatch(spelled):
             beginnings[spelled] = symbol
-    if len(beginnings) >= SEVERAL:
+    if len(beginnings) >= several:
         whole += beginnings.values()
     return whole[0] if whole else None
 
 
-#: How many letters alone tell that they are bytes.
+#: Of icefall's table: letters that no alphabet has so many of. GPT-2's has é, è and ê.
 SEVERAL = 3
 _BEGINNING = re.compile(rb"[\xe0-\xef]")
 _CHARACTER = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: Seconds of a recording that are read at once, and values, at most: a damaged header can state
@@ -154,16 +155,22 @@ def segment(
             f.seek(first)
         except soundfile.LibsndfileError as e:
             raise UserError(_undecodable(path, e)) from None
-        samples = np.concatenate(
-            [
-                block.mean(axis=1) if channel is None else block[:, channel]
-                for block in _frames(path, f, last - first)
-            ]
+        parts: Iterator[np.ndarray] = (
+            block.mean(axis=1) if channel is None else block[:, channel]
+            for block in _frames(path, f, last - first)
         )
-    for wanted in (*rates, SAMPLE_RATE):
-        if wanted != rate:
-            samples, rate = soxr.resample(samples, rate, wanted), wanted
-    return samples
+        for wanted in (*rates, SAMPLE_RATE):
+            if wanted != rate:
+                parts, rate = _resampled(parts, rate, wanted), wanted
+        return np.concatenate(list(parts))
+
+
+def _resampled(parts: Iterator[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+    """Samples piece by piece at another rate; at a high one they need not all be in memory."""
+    resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32")
+    for part in parts:
+        yield resampler.resample_chunk(part)
+    yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _frames(path: str | Path, f: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
@@ -191,8 +198,11 @@ def _check_length(path: str | Path, seconds: float) -> None:
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
-    if not is_file(path):
-        raise UserError(f"{path}: no such recording.")
+    try:
+        inputs.check(path, peek=False)
+    except UserError as e:
+        gone = not os.path.lexists(path)
+        raise UserError(f"{path}: {'no such recording' if gone else e}.") from None
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
@@ -210,5 +220,28 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
     return f
 
 
+#: How recordings begin that soundfile does not read.
+OTHERS = (
+    (4, b"ftyp", "an MP4 or M4A file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (0, b"\xff\xf1", "an AAC file"),
+    (0, b"\xff\xf9", "an AAC file"),
+    (0, b"MAC ", "a Monkey's Audio file"),
+    (0, b"wvpk", "a WavPack file"),
+)
+
+
 def _undecodable(path: str | Path, error: soundfile.LibsndfileError) -> str:
+    with open(path, "rb") as f:
+        head = f.read(inputs.POINTER_SIZE)
+    if stand_in := inputs.stand_in(head):
+        return f"{path}: is {stand_in}."
+    for offset, beginning, name in OTHERS:
+        if head[offset:].startswith(beginning):
+            return (
+                f"{path}: is {name}, which cannot be read. Convert it, as by ffmpeg -i x -ar 16000 "
+                "x.wav."
+            )
     return f"{path}: cannot be decoded as audio ({error.error_string})."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from transducer2ncnn.speech.entry import Entries, Entry, Find, read_text
@@ -12,13 +13,14 @@ FILES = ("wav.scp", "text")
 #: A recording inside an archive: the file, and where in it the recording begins.
 IN_ARCHIVE = re.compile(r".*\.ark(\.gz)?(:\d+)?(\[.*\])?")
 
-#: What makes files of a wav.scp, and a wav.scp that names them.
+#: What makes files of such recordings in wav.scp, and names them there: of a folder, which lines
+#: are meant, and what makes a file of one.
 MAKE_FILES = (
-    'mkdir -p wavs; while read -r id x; do {} && echo "$id wavs/$id.wav"; '
-    "done < wav.scp > files.scp; mv files.scp wav.scp"
+    'd={}; mkdir -p "$d/wavs"; cp "$d/wav.scp" "$d/wav.scp.old"; while read -r id x; do case "$x" '
+    'in {}) {} && x="wavs/$id.wav";; esac; echo "$id $x"; done < "$d/wav.scp.old" > "$d/wav.scp"'
 )
-RUN_COMMANDS = MAKE_FILES.format('sh -c "${x%|}" < /dev/null > "wavs/$id.wav"')
-COPY_ARCHIVE = MAKE_FILES.format('wav-copy "$x" "wavs/$id.wav" < /dev/null')
+RUN_COMMAND = ('*"|"', 'sh -c "${x%|}" < /dev/null > "$d/wavs/$id.wav"')
+COPY_FROM_ARCHIVE = ("*.ark*", 'wav-copy "$x" "$d/wavs/$id.wav" < /dev/null')
 
 
 def entries(folder: Path, find: Find) -> Entries:
@@ -33,15 +35,16 @@ def entries(folder: Path, find: Find) -> Entries:
     commands = [id_ for id_, (_, wav) in recordings.lines.items() if wav.endswith("|")]
     archived = [id_ for id_, (_, wav) in recordings.lines.items() if IN_ARCHIVE.fullmatch(wav)]
     for ids, what, command in (
-        (commands, "commands", RUN_COMMANDS),
-        (archived, "inside archives", f"{COPY_ARCHIVE} (wav-copy is Kaldi's)"),
+        (commands, "commands", RUN_COMMAND),
+        (archived, "inside archives", COPY_FROM_ARCHIVE),
     ):
         # One message: it may be all of them.
         if ids:
             where, _ = recordings.lines[ids[0]]
             yield (
                 f"{where}: {ids[0]!r} and {len(ids) - 1} more recordings are {what}, and only "
-                f"files can be read. In the folder, this makes files of all: {command}"
+                f"files can be read. This makes files of all, in {folder}/wavs, and a wav.scp that "
+                f"names them: {MAKE_FILES.format(shlex.quote(str(folder)), *command)}"
             )
     utterances = (
         segments.lines if segments else {r: (w, r) for r, (w, _) in recordings.lines.items()}

@@ -20,7 +20,7 @@ from transducer2ncnn.speech.features import SAMPLE_RATE
 #: What is wrong with a manifest, of which a message shows so many lines.
 MAX_WRONG = 50
 #: Characters of such a line; a command may be in it.
-LINE_LENGTH = 500
+LINE_LENGTH = 800
 
 
 @dataclass(frozen=True)

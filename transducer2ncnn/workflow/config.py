@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,9 +11,11 @@ from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
 from transducer2ncnn.formats import foreign
-from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
+from transducer2ncnn.quantization.recipes import DEFAULT
 from transducer2ncnn.workflow import releases
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, File, Model
+from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
+from transducer2ncnn.workflow.explanations import explain
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
@@ -76,57 +77,6 @@ class Transcription(Section):
     """How the test wavs are transcribed."""
 
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
-
-
-class Normalise(Section):
-    """What makes no difference between what was said and what was recognised."""
-
-    case: bool = Field(True, description="whether upper and lower case make no difference")
-    punctuation: bool = Field(
-        False,
-        description="whether punctuation makes none, but for an apostrophe inside a word",
-    )
-    full_width: bool = Field(
-        True, description="whether full-width and half-width forms of a character are the same"
-    )
-
-
-class Evaluation(Section):
-    """How the models that have an `evaluation` are evaluated."""
-
-    decoding: Literal["greedy_search", "modified_beam_search"] = Field(
-        "greedy_search", description="how sherpa-ncnn and PyTorch search"
-    )
-    num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
-    hotwords_file: File | None = Field(
-        None,
-        description="phrases that the beam search prefers, one a line, each as the tokens of "
-        "tokens.txt that it consists of, separated by blanks",
-    )
-    hotwords_score: float = Field(
-        1.5, gt=0, description="what a path gains by each token of such a phrase"
-    )
-    unit: Literal["word", "character", "mixed"] | None = Field(
-        None,
-        description="what the error rate counts: words, characters, or `mixed`, a character of a "
-        "script without spaces or else a word. If left out, `mixed` where a transcript has such a "
-        "character, as in Chinese, Japanese, Korean or Thai, and `word` elsewhere",
-    )
-    normalise: Normalise = Field(
-        Normalise(), description="what makes no difference between two texts"
-    )
-    shards: int | None = Field(
-        None,
-        ge=1,
-        description="jobs that each system's decoding is spread over; the figures are the same. "
-        "By default 2, and 1 for less than a minute of audio",
-    )
-    rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
-    max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {},
-        description="by precision, how many percentage points its error rate may be above "
-        "PyTorch's for it to be delivered",
-    )
 
 
 class Config(Section):
@@ -207,7 +157,7 @@ def parse(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as e:
-        lines = [_explain(error) for error in e.errors()]
+        lines = [explain(error, _level) for error in e.errors()]
     else:
         lines = list(_contradictions(config))
     if lines:
@@ -335,68 +285,6 @@ def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
             foreign.check(checkpoint)
         except UserError as e:
             yield f"{key}: {e}"
-
-
-#: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
-EXPECTED = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "list_type": "a list, such as [a, b]",
-    "dict_type": "keys and values below it",
-    "model_type": "keys and values below it",
-    "model_attributes_type": "keys and values below it",
-    "literal_error": "one of {expected}",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "a text that is not empty",
-    "too_short": "at least {min_length} in it",
-}
-
-
-def _explain(error: Any) -> str:
-    location = [str(x) for x in error["loc"] if x != "[key]"]
-    level = _level(location)
-    if location[:1] in (["models"], ["precisions"]):
-        del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(map(shown, location))
-    kind, value = error["type"], error["input"]
-    if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
-        return (
-            f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
-        )
-    if kind == "extra_forbidden":
-        known = list(level.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
-    if kind == "missing":
-        field = level.model_fields.get(location[-1])
-        return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
-    if kind == "union_tag_invalid":
-        return (
-            f"{key}.source: expected one of {', '.join(SOURCES)}; found {_shown(value['source'])}."
-        )
-    if kind == "value_error":
-        return f"{key}: {error['ctx']['error']}."
-    if kind in EXPECTED:
-        expected = EXPECTED[kind].format(**error.get("ctx", {}))
-        if location[:1] == ["models"] and len(location) == 2:
-            expected = "keys such as `checkpoint` and `tokens` below it"
-        return f"{key}: expected {expected}; found {_shown(value)}."
-    message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
-
-
-def _shown(value: Any) -> str:
-    """A value as the message shows it: of YAML's null, that there is none."""
-    return "nothing" if value is None or value in ({}, []) else shown(repr(value))
 
 
 def _level(location: list[str]) -> type[BaseModel]:

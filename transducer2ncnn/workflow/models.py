@@ -179,7 +179,7 @@ SOURCE = "where the model comes from; if left out, told by `checkpoint`, `exp_di
 class AnyModel(Section):
     """What every model to export has, wherever it comes from."""
 
-    family: FamilyName = Field("lstm", description="its architecture")
+    family: FamilyName = Field("lstm", description="its architecture, of those in families.md")
     sizes: dict[str, int] = Field(
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base import reading
-from transducer2ncnn.evaluation import comparison
+from transducer2ncnn.evaluation import comparison, units
 from transducer2ncnn.evaluation.units import NAMES
 from transducer2ncnn.formats import tokens, vocabulary
 
@@ -210,7 +210,7 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
     with open(path, encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
     known = [row for row in rows if row["reference"]]
-    right = sum(row["sherpa-ncnn"] == row["reference"] for row in known)
+    right = sum(_same(row["sherpa-ncnn"], row["reference"]) for row in known)
     differ = [row["wav"] for row in rows if row["agree"] == "no"]
     yield f"  {path}: {len(rows)} recordings"
     if known:
@@ -227,6 +227,13 @@ def _on_devices(folder: Path, made: set[Path]) -> Iterator[str]:
         if path.name == "headroom.json" or path.name.startswith("target-"):
             for warning in reading.read_json(path)["warnings"]:
                 yield f"  WARNING: {warning}"
+
+
+def _same(text: str, reference: str) -> bool:
+    """Whether a text is what was said, as an evaluation compares them."""
+    unit = units.find([reference])
+    mine, said = (units.split(units.USUAL.apply(x), unit) for x in (text, reference))
+    return mine == said
 
 
 def _vocabulary(folder: Path, made: set[Path]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What can be asked for, for who asks for something else."""
+"""What can be asked for, as messages and `list_models` tell it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def explain(target: str, config: Config, rules: Iterable[str]) -> str:
     parts = PurePosixPath(target).parts
     if parts[:1] != ("results",):
         if target in config.models:
-            return f"{said}The model's artifacts are asked for as results/{target}."
+            return f"{said}Ask for the model as results/{target}."
         return (
             f"{said}Expected results/<model>, results/<model>/sherpa-ncnn/<precision>, another "
             f"file below results/, or one of {', '.join(sorted(rules))}. {_models(config)}"
