@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ Json = dict[str, Any]
 
 #: The template that the project has.
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
+#: A file that was fetched, by the path that it has in its repository.
+FETCHED = re.compile(r"(?:^|/)results/[^/]+/hub/(.+)")
 #: By what errors are counted by, the Hub's name of the rate.
 METRICS: dict[Unit, str] = {"word": "wer", "character": "cer", "mixed": "mer"}
 FILTERS = ("size", "percent", "points", "duration", "listed", "settings", "fixed")
@@ -162,10 +165,8 @@ def _source(source: Json) -> Json:
     """Where a model comes from, with its files' names, and nothing of this machine's folders."""
     names = {}
     for path, found in source["files"].items():
-        # Below the folder that it was fetched into, it is a path in the repository.
-        _, _, remote = path.partition("/hub/")
-        known = source["kind"] == "huggingface" and remote
-        names[remote if known else PurePosixPath(path).name] = found
+        fetched = FETCHED.search(path) if source["kind"] == "huggingface" else None
+        names[fetched[1] if fetched else PurePosixPath(path).name] = found
     chosen = {key: x for key, x in source.get("chosen", {}).items() if key != "exp_dir"}
     return {
         "repo_id": source.get("repo_id"),
