@@ -95,7 +95,9 @@ def results(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.append(folder / provenance.RECORDS / f"{precision}.json")
         records[-1].write_text(json.dumps({"files": made}))
     source = {"kind": "file", "files": {"/home/somebody/exp/pretrained.pt": made["tokens.txt"]}}
-    manifest = provenance.make(source, description, provenance.recorded(records), "digits", {})
+    manifest = provenance.make(
+        source, description, provenance.recorded(records), "digits", {}, {}, []
+    )
     (folder / "manifest.json").write_text(json.dumps(manifest))
     texts = {
         precision: transcription.sherpa_texts(
@@ -292,6 +294,15 @@ def test_the_cards_metadata_is_the_hubs() -> None:
         words = made_up.evaluation(precision)["words"]
         assert metric["type"] == "wer" and precision in metric["name"]
         assert metric["value"] == pytest.approx(100 * errors / words, abs=0.006)
+
+
+def test_errors_are_counted_by_what_they_were_measured_by() -> None:
+    evaluation = {p: made_up.evaluation(p) | {"unit": "character"} for p in PRECISIONS}
+    text = card.render(made_up_model(evaluation=evaluation))
+    data = ModelCard(text).data.to_dict()
+    (metric, _) = data["model-index"][0]["results"][0]["metrics"]
+    assert (metric["type"], metric["name"]) == ("cer", "character error rate in fp16, %")
+    assert "240 characters" in text and "word" not in text.partition("## Accuracy")[2]
 
 
 def test_the_card_holds_what_was_measured_and_nothing_else() -> None:

@@ -19,6 +19,8 @@ import torch
 import yaml
 from conftest import GOLDEN, ROOT, check_computes, random_lstm
 from hub_server import HubServer, environment
+from hub_upload import UploadHub
+from huggingface_hub import ModelCard
 from workflow import Config, Workflow
 
 from transducer2ncnn.families import model
@@ -86,8 +88,8 @@ class Sources(Workflow):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[HubServer]:
-    server = HubServer()
+def server() -> Iterator[UploadHub]:
+    server = UploadHub()
     server.commit("owner/model", repository())
     yield server
     server.shutdown()
@@ -224,6 +226,48 @@ def test_the_manifests_are_checked(finished: Sources) -> None:
     assert not (finished.work / target).exists()
     file.write_bytes(content)
     finished.run(finished.config(), target)
+
+
+def test_a_release_is_made_and_published_where_it_is_asked_for(
+    finished: Sources, server: UploadHub
+) -> None:
+    refused = finished.snakemake(finished.config(), "-n", "publish")
+    assert refused.returncode != 0
+    assert "error: no model has a `release` with a `repo_id`" in refused.stdout + refused.stderr
+    config = finished.config()
+    config["models"]["hub"]["release"] = {
+        "version": "1",
+        "license": "mit",
+        "language": "en",
+        "precisions": ["fp32"],
+        "repo_id": "owner/sherpa-ncnn-hub",
+    }
+    assert not any(message.startswith("hub: ") for message in finished.planned(config))
+    finished.variables |= {"HF_TOKEN": server.token, "HF_HUB_DISABLE_XET": "1"}
+    try:
+        printed = finished.run(config, "publish")
+    finally:
+        del finished.variables["HF_TOKEN"], finished.variables["HF_HUB_DISABLE_XET"]
+    folder = results(finished, "hub") / "release"
+    published = json.loads((folder / "published.json").read_text())
+    assert f"sherpa-ncnn-hub-1 is published: {published['address']}" in printed
+    assert published["commit"] == server.refs["owner/sherpa-ncnn-hub", "main"]
+    assert server.messages == ["sherpa-ncnn-hub-1: fp32"]
+    assert "owner/sherpa-ncnn-hub" in server.private
+    head = server.head("owner/sherpa-ncnn-hub")
+    delivered = results(finished, "hub") / "sherpa-ncnn" / "fp32"
+    for file in (*delivered.glob("*.bin"), *delivered.glob("*.param"), delivered / "tokens.txt"):
+        assert head[file.name] == file.read_bytes()
+    assert head["test_wavs/0.wav"] == wav()
+    card = ModelCard(head["README.md"].decode())
+    assert card.data.base_model == "owner/model"
+    assert f"at commit `{server.refs['owner/model', 'main']}`" in card.text
+    assert "| `exp/pretrained.pt` |" in card.text
+    archive = (folder / "sherpa-ncnn-hub-1.tar.bz2").read_bytes()
+    assert (folder / "SHA256SUMS").read_text().split()[0] == hashlib.sha256(archive).hexdigest()
+    for log in (finished.work / "logs").rglob("*.log"):
+        assert server.token not in log.read_text()
+    assert server.token not in printed
 
 
 def test_a_model_on_request_is_left_alone_till_asked_for(

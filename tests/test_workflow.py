@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -15,8 +14,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from hub_server import environment
-from hub_upload import UploadHub
 from workflow import LENIENT, Config, Workflow
 
 
@@ -552,57 +549,6 @@ def test_what_is_not_quantized_is_said_to_be_elsewhere(finished: Workflow) -> No
         in said
     )
     assert "Traceback" not in said
-
-
-def test_a_release_is_made_and_published_where_it_is_asked_for(finished: Workflow) -> None:
-    refused = finished.snakemake(finished.config(), "-n", "publish")
-    assert refused.returncode != 0
-    assert "error: no model has a `release` with a `repo_id`" in refused.stdout + refused.stderr
-    config = finished.config()
-    config["models"]["projection"]["release"] = {
-        "version": "1",
-        "license": "mit",
-        "language": "en",
-        "precisions": ["fp16"],
-        "repo_id": "owner/sherpa-ncnn-projection",
-    }
-    assert finished.planned(config) == set()
-    server = UploadHub()
-    secrets = {"HF_TOKEN": server.token, "HF_HUB_DISABLE_XET": "1"}
-    finished.variables = environment(server, finished.work.parent / "home") | secrets
-    folder = finished.work / "results" / "projection" / "release"
-    try:
-        printed = finished.run(config, "publish")
-        published = json.loads((folder / "published.json").read_text())
-        head = server.head("owner/sherpa-ncnn-projection")
-        # What was changed by hand is not published, nor is what follows from it.
-        tokens = finished.work / "results/projection/sherpa-ncnn/fp16/tokens.txt"
-        content = tokens.read_bytes()
-        tokens.write_bytes(content + b"x 32\n")
-        refused = finished.snakemake(config, "--cores", "1", "publish")
-        tokens.write_bytes(content)
-    finally:
-        finished.variables = {}
-        server.shutdown()
-        server.server_close()
-        kept = {f.name: f.read_bytes() for f in folder.iterdir()}
-        shutil.rmtree(folder)
-    assert published["address"] in printed
-    assert published["commit"] == server.refs["owner/sherpa-ncnn-projection", "main"]
-    assert "owner/sherpa-ncnn-projection" in server.private
-    delivered = finished.work / "results/projection/sherpa-ncnn/fp16"
-    for file in delivered.iterdir():
-        assert head[file.name] == file.read_bytes()
-    assert {"README.md", "SHA256SUMS", "test_wavs/0.wav", "test_wavs/1.wav"} <= head.keys()
-    archive = kept["sherpa-ncnn-projection-1.tar.bz2"]
-    assert kept["SHA256SUMS"].decode().split()[0] == hashlib.sha256(archive).hexdigest()
-    assert refused.returncode != 0
-    assert "what was delivered is not what is there" in refused.stdout
-    assert server.messages == ["sherpa-ncnn-projection-1: fp16"]
-    for log in (finished.work / "logs").rglob("*.log"):
-        assert server.token not in log.read_text()
-    assert server.token not in printed
-    finished.run(finished.config())
 
 
 def test_a_stated_size_that_differs_stops_the_run_before_it_writes(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Publish an archive to the Hugging Face Hub, if all that was to pass has passed."""
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
@@ -49,7 +48,7 @@ def main() -> None:
         )
     title = args.archive.name.removesuffix(archive.ENDING)
     target = upload.Target(args.repo_id, args.revision, not args.public)
-    with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
+    with files.scratch(args.output.parent) as folder:
         held = archive.unpack(args.archive, folder)
         check_models(args, held)
         published = upload.publish(target, held, f"{title}: {', '.join(args.precisions)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.base.reading import read_text
+from transducer2ncnn.evaluation.units import NAMES, Unit
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.release import contents
 from transducer2ncnn.release.contents import Wav
@@ -23,6 +25,10 @@ Json = dict[str, Any]
 
 #: The template that the project has.
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
+#: A file that was fetched, by the path that it has in its repository.
+FETCHED = re.compile(r"(?:^|/)results/[^/]+/hub/(.+)")
+#: By what errors are counted by, the Hub's name of the rate.
+METRICS: dict[Unit, str] = {"word": "wer", "character": "cer", "mixed": "mer"}
 FILTERS = ("size", "percent", "points", "duration", "listed", "settings", "fixed")
 
 
@@ -87,7 +93,7 @@ def metadata(model: Model) -> ModelCardData:
         base_model=stated["base_model"] or source.get("repo_id"),
         datasets=list(stated["datasets"]) or None,
         tags=["sherpa-ncnn", "ncnn", "icefall", "transducer", "streaming"],
-        metrics=["wer"] if measured else None,
+        metrics=[METRICS[_unit(model)]] if measured else None,
         model_name=model.title if measured else None,
         eval_results=[_result(model, precision) for precision in measured] or None,
     )
@@ -102,10 +108,16 @@ def _result(model: Model, precision: str) -> EvalResult:
         dataset_name=on["name"],
         dataset_config=on["config"],
         dataset_split=on["split"],
-        metric_type="wer",
-        metric_name=f"word error rate in {precision}, %",
+        metric_type=METRICS[_unit(model)],
+        metric_name=f"{NAMES[_unit(model)].rate} in {precision}, %",
         metric_value=round(100 * model.evaluation[precision]["wer"]["rate"], 2),
     )
+
+
+def _unit(model: Model) -> Unit:
+    """What errors are counted by: the same in every precision."""
+    unit: Unit = next(iter(model.evaluation.values()))["unit"]
+    return unit
 
 
 def _values(model: Model) -> Json:
@@ -126,6 +138,7 @@ def _values(model: Model) -> Json:
         "tail_seconds": described(manifest).tail_seconds,
         "pytorch": next(iter(model.evaluation.values()))["pytorch"] if model.evaluation else None,
         "evaluated": next(iter(model.evaluation.values()), None),
+        "unit": NAMES[_unit(model)] if model.evaluation else None,
         "speed": model.speed,
         "targets": model.targets,
         "headroom": model.headroom,
@@ -152,10 +165,8 @@ def _source(source: Json) -> Json:
     """Where a model comes from, with its files' names, and nothing of this machine's folders."""
     names = {}
     for path, found in source["files"].items():
-        # Below the folder that it was fetched into, it is a path in the repository.
-        _, _, remote = path.partition("/hub/")
-        known = source["kind"] == "huggingface" and remote
-        names[remote if known else PurePosixPath(path).name] = found
+        fetched = FETCHED.search(path) if source["kind"] == "huggingface" else None
+        names[fetched[1] if fetched else PurePosixPath(path).name] = found
     chosen = {key: x for key, x in source.get("chosen", {}).items() if key != "exp_dir"}
     return {
         "repo_id": source.get("repo_id"),
