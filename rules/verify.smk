@@ -9,6 +9,7 @@ rule make_reference:
         "results/{model}/verification/reference.npz",
     log:
         "logs/{model}/make_reference.log",
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:
