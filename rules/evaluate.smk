@@ -12,11 +12,6 @@ if CONFIG.evaluation.hotwords_file:
     decoding_arguments += f" --hotwords-score {CONFIG.evaluation.hotwords_score}"
 
 
-def hotwords_option(wildcards, input):
-    """The hotwords, for the scripts."""
-    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""
-
-
 #: How texts are compared, for the scripts.
 scoring_options = f"--normalise {shlex.quote(CONFIG.evaluation.normalise.model_dump_json())}"
 if CONFIG.evaluation.unit:
@@ -26,7 +21,6 @@ if CONFIG.evaluation.unit:
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
-        checked=checked_audio,
         hotwords=HOTWORDS,
         # What hotwords are made of.
         description=lambda wildcards: (

@@ -1,5 +1,6 @@
 # What there is to ask for and to name: models, precisions, and the layers of a model.
 
+from transducer2ncnn.base.files import write_text
 from transducer2ncnn.workflow import targets
 
 

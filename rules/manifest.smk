@@ -8,10 +8,10 @@ rule manifest:
         source="results/{model}/source.json",
         description="results/{model}/model.json",
         delivered=lambda wildcards: all_delivered(wildcards.model),
-        records=of_every_precision(delivery_record("{precision}")),
         tokens="results/{model}/tokens.txt",
         verification=of_every_precision("results/{model}/verification/{precision}.json"),
         evaluation=evaluations,
+        records=of_every_precision(delivery_record("{precision}")),
     output:
         "results/{model}/manifest.json",
     log:
@@ -44,11 +44,11 @@ rule manifest:
         "python -m workflow_scripts.manifest"
         " --source {input.source:q}"
         " --description {input.description:q}"
-        " --records {input.records:q}"
         " --tokens {input.tokens:q}"
         " --verification {input.verification:q}"
         " {params.evaluation}"
         " --max-rise {params.max_rise:q}"
+        " --records {input.records:q}"
         " --config {params.config:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

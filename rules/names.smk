@@ -130,6 +130,13 @@ def recipe(wildcards):
     return how
 
 
+def found_recipe(wildcards):
+    """What a search found, of a precision whose recipe is searched."""
+    if wildcards.precision not in SEARCHED:
+        return []
+    return f"results/{wildcards.model}/search/{wildcards.precision}.json"
+
+
 def observed(wildcards):
     """What was observed of the calibration recordings, in all shards."""
     # A shard is a number of whole batches, and without any there is no job.

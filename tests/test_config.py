@@ -54,6 +54,11 @@ def test_each_source_has_its_keys() -> None:
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
+    # A key that only one of them has says which it is.
+    for raw in (exp_dir(epoch=1), hub()):
+        stated = config.parse(raw)
+        del raw["models"]["m"]["source"]
+        assert config.parse(raw) == stated
 
 
 RELEASE = {"version": "1", "license": "mit", "language": "en"}
@@ -216,6 +221,26 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             "precisions.int8.thresholds: int8 has no scale table. Expected .* recipe int8-table",
         ),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {}}}},
+            "precisions.mine.auto: expected a budget, one or more of max_differing_frames, min_agr",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rises": 0.1}}}},
+            "precisions.mine.auto.max_rises: unknown key. Did you mean `max_rise`.*minimise, sec",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rise": 0.1}, "recipe": "int8"}}},
+            "precisions.mine.recipe: unknown key. Known here: min_agreement",
+        ),
+        (
+            minimal() | {"precisions": {"fp16": {"auto": {"max_rise": 0.1}}}},
+            "fp16 is plain fp16 and cannot",
+        ),
+        (
+            minimal(test_wavs="wavs/*.wav") | {"precisions": {"mine": {"auto": {"max_rise": 0.2}}}},
+            "precisions.mine.auto.max_rise: m has no `evaluation`.* max_differing_frames or min_",
+        ),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
         (minimal(evaluation="gone.tsv"), "models.m.evaluation: there is no file or folder 'gone"),
         (minimal(evaluation="x.pt"), "models.m.evaluation: x.pt: expected a table"),

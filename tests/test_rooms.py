@@ -22,6 +22,7 @@ ROOMS = (
     "verification",
     "quantization",
     "evaluation",
+    "demo",
     "report",
     "release",
     "workflow",

@@ -29,10 +29,10 @@ def main() -> None:
         gate.check_rise(reading.read_json(evaluation), float(max_rise))
     description = reading.read_json(args.description)
     delivered = delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
-    files.write_json(args.record, {"files": delivered})
     symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
     for warning in vocabulary.warnings(symbols):
         print(f"warning: {warning}")
+    files.write_json(args.record, {"files": delivered})
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ Hub states. Whoever answers may mean harm: see ``answers`` too.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sys
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,80 +25,15 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, write_json
 from transducer2ncnn.base.paths import is_inside
 from transducer2ncnn.base.reading import parse_row
-from transducer2ncnn.source import answers
+from transducer2ncnn.source import answers, repository
 from transducer2ncnn.source.persistence import UnreachableError, persistent, said
+from transducer2ncnn.source.repository import HubFile, Snapshot
 
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0
 #: Bytes that a model's page may have, which lists all of its files; and a file.
 MAX_PAGE = 100_000_000
 MAX_SIZE = 2**50
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository, as the Hub states it.
-
-    Attributes:
-        hash: SHA-256 of a large file, 64 digits; Git's blob id of any other, 40 digits.
-    """
-
-    path: str
-    size: int
-    hash: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A repository at a commit."""
-
-    repo_id: str
-    revision: str
-    commit: str
-    files: tuple[HubFile, ...]
-
-    def file(self, path: str, key: str) -> HubFile:
-        """One file by its path.
-
-        Args:
-            key: the key of the configuration that names it, for the message.
-
-        Raises:
-            UserError: it is not there; with those that are like it.
-        """
-        for file in self.files:
-            if file.path == path:
-                return file
-        raise self._missing(path, key)
-
-    def matching(self, patterns: list[str], key: str) -> list[HubFile]:
-        """The files that match one of the patterns, sorted by path; `*` stays within a folder.
-
-        Raises:
-            UserError: a pattern matches none.
-        """
-        found: dict[str, HubFile] = {}
-        for pattern in patterns:
-            matching = [file for file in self.files if _matches(file.path, pattern)]
-            if not matching:
-                raise self._missing(pattern, key)
-            found.update((file.path, file) for file in matching)
-        return [found[path] for path in sorted(found)]
-
-    def _missing(self, path: str, key: str) -> UserError:
-        suffix = path.rsplit(".", 1)[-1]
-        alike = [file.path for file in self.files if file.path.endswith(f".{suffix}")]
-        there = alike or [file.path for file in self.files]
-        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-        return UserError(
-            f"{key}: {self.repo_id} has no {path!r} at {self.revision} (commit {self.commit}). "
-            f"There: {', '.join(there[:8]) or 'no files'}{more}."
-        )
-
-
-def _matches(path: str, pattern: str) -> bool:
-    names, parts = path.split("/"), pattern.split("/")
-    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
 
 def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
@@ -168,11 +101,11 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
 
     try:
         path = persistent(fetch, what, file.size, _refuse)
-        if _hash(path, file) != file.hash:
+        if repository.hash_of(path, file) != file.hash:
             print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
             _forget(path)
             path = persistent(fetch, what, file.size, _refuse)
-        if (found := _hash(path, file)) != file.hash:
+        if (found := repository.hash_of(path, file)) != file.hash:
             _forget(path)
             raise UserError(
                 f"{what} arrived twice with the hash {found}; the Hub states {file.hash} for it "
@@ -195,7 +128,11 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
 
 def is_whole(path: Path, file: HubFile) -> bool:
     """Whether a file is here as the Hub states it."""
-    return path.is_file() and path.stat().st_size == file.size and _hash(path, file) == file.hash
+    return (
+        path.is_file()
+        and path.stat().st_size == file.size
+        and repository.hash_of(path, file) == file.hash
+    )
 
 
 def _forget(path: Path) -> None:
@@ -273,15 +210,6 @@ def _check_file(repo_id: str, file: HubFile) -> None:
     sized = type(file.size) is int and 0 <= file.size < MAX_SIZE
     if not sized or not answers.is_hash(file.hash):
         raise UserError(f"{repo_id}: the Hub states no size and hash for {file.path!r}.")
-
-
-def _hash(path: Path, file: HubFile) -> str:
-    with open(path, "rb") as f:
-        if len(file.hash) == 64:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-        header = f"blob {path.stat().st_size}\0".encode()
-        blob = hashlib.sha1(header, usedforsecurity=False)
-        return hashlib.file_digest(f, lambda: blob).hexdigest()
 
 
 def _known(repo_id: str, revision: str, record: str | Path, why: str) -> Snapshot:

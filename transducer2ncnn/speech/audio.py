@@ -14,6 +14,7 @@ import soxr
 
 from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: Seconds of a recording that are read at once, and values, at most: a damaged header can state
@@ -198,11 +199,9 @@ def _check_length(path: str | Path, seconds: float) -> None:
 
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
-    try:
-        inputs.check(path, peek=False)
-    except UserError as e:
-        gone = not os.path.lexists(path)
-        raise UserError(f"{path}: {'no such recording' if gone else e}.") from None
+    if not is_file(path):
+        target = f" It is a link to {os.readlink(path)}." if os.path.islink(path) else ""
+        raise UserError(f"{path}: no such recording.{target}")
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:

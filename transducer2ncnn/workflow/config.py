@@ -10,18 +10,19 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.formats import foreign
 from transducer2ncnn.quantization.recipes import DEFAULT
 from transducer2ncnn.workflow import releases
 from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
 from transducer2ncnn.workflow.explanations import explain
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model, wrong_choice
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
+    Auto,
     Precision,
     Precisions,
     Quantized,
+    Search,
 )
 from transducer2ncnn.workflow.section import Section
 
@@ -50,6 +51,14 @@ class Calibration(Section):
         2,
         ge=1,
         description="jobs that the observing is spread over, at most; the result is the same",
+    )
+
+
+class Sensitivity(Section):
+    """How the layers of a model are measured where a precision's recipe is searched."""
+
+    shards: int = Field(
+        2, ge=1, description="jobs that the measuring is spread over; the result is the same"
     )
 
 
@@ -93,6 +102,10 @@ class Config(Section):
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    sensitivity: Sensitivity = Field(
+        Sensitivity(),
+        description="how layers are measured for precisions whose recipe is searched, with `auto`",
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
@@ -167,6 +180,11 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
+    for name, model in config.models.items():
+        if isinstance(model, ExpDirModel):
+            yield from wrong_choice(name, model)
+    if not all(model.is_complete for model in config.models.values()):
+        return  # the rest is judged when what is to be found has been found
     if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
@@ -202,6 +220,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                 {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
                 evaluated=model.evaluation is not None,
             )
+        if not model.evaluation:
+            for precision in config.precisions_of(name):
+                searched = config.precisions.get(precision)
+                if isinstance(searched, Auto) and searched.auto.max_rise is not None:
+                    yield (
+                        f"precisions.{precision}.auto.max_rise: {name} has no `evaluation`, which "
+                        "word error rates are taken on. Expected one, or another budget: "
+                        f"{' or '.join(Search.BUDGET[:2])}."
+                    )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -212,8 +239,6 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
-        if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
     if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
         yield (
             f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
@@ -266,27 +291,6 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
         )
 
 
-def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
-    if (model.epoch is None) == (model.iter is None):
-        found = "neither" if model.epoch is None else "both"
-        yield (
-            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
-            f"there are {model.choice().there()}."
-        )
-        return
-    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
-    try:
-        checkpoints = model.checkpoints()
-    except UserError as e:
-        yield f"{key}: {e}"
-        return
-    for checkpoint in checkpoints:
-        try:
-            foreign.check(checkpoint)
-        except UserError as e:
-            yield f"{key}: {e}"
-
-
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
@@ -296,10 +300,14 @@ def _level(location: list[str]) -> type[BaseModel]:
             return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
+        case ["precisions", _, "auto", "auto", _, *_]:
+            return Search
         case ["precisions", _, kind, _, *_]:
             return KINDS[kind]
         case ["calibration", _, *_]:
             return Calibration
+        case ["sensitivity", _, *_]:
+            return Sensitivity
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:

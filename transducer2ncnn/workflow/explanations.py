@@ -49,7 +49,7 @@ def explain(error: Any, level_of: Callable[[list[str]], type[BaseModel]]) -> str
         found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
         return (
             f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
+            f"{', '.join(SHIPPED)}; or `auto`, to have one found."
         )
     if kind == "extra_forbidden":
         known = list(level.model_fields)

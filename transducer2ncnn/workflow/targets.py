@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from transducer2ncnn.base.errors import shown
 from transducer2ncnn.workflow.config import Config
+from transducer2ncnn.workflow.precisions import Auto
 
 #: Names that a message lists, at most.
 LISTED = 20
@@ -64,7 +65,9 @@ def listing(config: Config) -> Iterator[str]:
         recipe = precision.to_recipe()
         needs = "calibration_wavs" if recipe.calibrated else "test_wavs or calibration_wavs"
         notes = [] if recipe.is_plain else [f"takes {needs}"]
-        if precision.recipe != name:
+        if isinstance(precision, Auto):
+            notes.insert(0, "its recipe is searched")
+        elif precision.recipe != name:
             notes.insert(0, f"made of {precision.recipe}")
         if name not in config.precisions:
             notes.append("not in the configuration: a recipe that ships")
