@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--repo-id", required=True)
     parser.add_argument("--revision", required=True, help="a branch")
     parser.add_argument("--public", action="store_true", help="whether others may read it")
-    parser.add_argument("--output", required=True, help="published.json")
+    parser.add_argument("--output", required=True, type=Path, help="published.json")
     args = parser.parse_args()
 
     checked = gates.Checked(
