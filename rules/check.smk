@@ -1,4 +1,4 @@
-# All recordings of a model, checked at once and before any work that takes minutes.
+# All recordings of a model, checked at once and before the work that takes minutes.
 
 
 rule check_audio:

@@ -26,7 +26,6 @@ if CONFIG.evaluation.unit:
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
-        checked=checked_audio,
         hotwords=HOTWORDS,
         # What hotwords are made of.
         description=lambda wildcards: (

@@ -167,13 +167,13 @@ def evaluation_options(name):
     return " ".join(f"--{key} {shlex.quote(value)}" for key, value in stated.items() if value)
 
 
-def checked_audio(wildcards):
-    """That a model's recordings have been checked; if it has any. Minutes of work wait for it, and
-    are not done again when it is."""
-    model = model_of(wildcards)
-    if not (model.evaluation or model.test_wavs or model.calibration_wavs):
-        return []
-    return ancient(f"results/{wildcards.model}/audio.json")
+def checked_audio(name):
+    """That a model's recordings were checked, if it has any. Nothing depends on it: what is made
+    of other things than recordings is not stale where these change. It is asked for beside what a
+    user asks for, and comes first."""
+    model = CONFIG.models[name]
+    recordings = model.evaluation or model.test_wavs or model.calibration_wavs
+    return [f"results/{name}/audio.json"] if recordings else []
 
 
 def source_of(name):

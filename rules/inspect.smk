@@ -5,7 +5,6 @@
 rule inspect_checkpoint:
     input:
         checkpoint=checkpoint,
-        checked=checked_audio,
     output:
         "results/{model}/model.json",
     log:

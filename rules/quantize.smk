@@ -12,6 +12,8 @@ rule list_recordings:
         "results/{model}/calibration/recordings.txt",
     log:
         "logs/{model}/list_recordings.log",
+    # So that the recordings can be checked before anything else is done.
+    priority: 100
     localrule: True
     threads: 1
     resources:

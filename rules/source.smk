@@ -41,7 +41,6 @@ rule download:
 rule average:
     input:
         checkpoints=lambda wildcards: checkpoints_of(wildcards.model),
-        checked=checked_audio,
     output:
         "results/{model}/averaged.pt",
     log:

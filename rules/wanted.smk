@@ -21,7 +21,7 @@ def artifacts_of(name):
     for files in reported(name).values():
         wanted += [files] if isinstance(files, str) else files
     wanted.append("results/{model}/report.html")
-    return list(dict.fromkeys(expand(wanted, model=name)))
+    return list(dict.fromkeys([*checked_audio(name), *expand(wanted, model=name)]))
 
 
 def reported(name):
@@ -57,7 +57,7 @@ def folders():
         yield f"results/{name}", artifacts_of(name)
         for precision in PRECISIONS:
             folder = f"results/{name}/sherpa-ncnn/{precision}"
-            yield folder, expand(delivered(precision), model=name)
+            yield folder, [*checked_audio(name), *expand(delivered(precision), model=name)]
 
 
 def gate(wildcards):
