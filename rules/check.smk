@@ -1,4 +1,5 @@
-# All recordings of a model, checked at once and before the work that takes minutes.
+# All recordings of a model, checked at once. Nothing else depends on it, or a new recording would
+# make all of it stale; but it is the first job of a run, and where it fails no other is started.
 
 
 rule check_audio:
@@ -17,7 +18,7 @@ rule check_audio:
         "results/{model}/audio.json",
     log:
         "logs/{model}/check_audio.log",
-    priority: 100
+    priority: BEFORE_ALL
     conda:
         "../envs/export.yaml"
     threads: 1

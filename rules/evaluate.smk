@@ -12,11 +12,6 @@ if CONFIG.evaluation.hotwords_file:
     decoding_arguments += f" --hotwords-score {CONFIG.evaluation.hotwords_score}"
 
 
-def hotwords_option(wildcards, input):
-    """The hotwords, for the scripts."""
-    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""
-
-
 #: How texts are compared, for the scripts.
 scoring_options = f"--normalise {shlex.quote(CONFIG.evaluation.normalise.model_dump_json())}"
 if CONFIG.evaluation.unit:

@@ -1,26 +1,16 @@
 # What a model is made of: its files on this machine, in a storage or on the Hub.
 
 import math
-import urllib.parse
 
 from transducer2ncnn.base import inputs
 from transducer2ncnn.speech import manifests
 from transducer2ncnn.workflow.models import is_address
 
 
-@functools.cache
 @told
 def snapshot(name):
-    """What there is on the Hub of a model, found out once and only if something depends on it."""
-    from transducer2ncnn.source import hub
-
-    model = CONFIG.models[name]
-    revision = urllib.parse.quote(f"{model.repo_id}@{model.revision}", safe="")
-    record = Path(".snakemake", "hub", f"{revision}.json")
-    # A job goes by what the run that it is part of found: all see the same commit, and only the
-    # run itself needs the network.
-    found = None if workflow.is_main_process else hub.recorded(record)
-    return found or hub.resolve(model.repo_id, model.revision, record)
+    """What there is on the Hub of a model."""
+    return repository(CONFIG.models[name].repo_id, CONFIG.models[name].revision)
 
 
 @told
@@ -168,12 +158,11 @@ def evaluation_options(name):
 
 
 def checked_audio(name):
-    """That a model's recordings were checked, if it has any. Nothing depends on it: what is made
-    of other things than recordings is not stale where these change. It is asked for beside what a
-    user asks for, and comes first."""
+    """That a model's recordings have been checked; if it has any."""
     model = CONFIG.models[name]
-    recordings = model.evaluation or model.test_wavs or model.calibration_wavs
-    return [f"results/{name}/audio.json"] if recordings else []
+    if not (model.evaluation or model.test_wavs or model.calibration_wavs):
+        return []
+    return [f"results/{name}/audio.json"]
 
 
 def source_of(name):
@@ -186,4 +175,19 @@ def source_of(name):
     if model.source == "exp_dir":
         keys = {"exp_dir", "epoch", "iter", "avg", "use_averaged_model"}
         source["chosen"] = model.model_dump(include=keys, exclude_none=True)
+    if name in FOUND:
+        source["found"] = discovered.recorded(FOUND[name])
     return source
+
+
+def origins_of(name):
+    """Where settings come from that were found, and not stated."""
+    model = CONFIG.models[name]
+    if model.source != "huggingface":
+        return {}
+    return discovered.origins(FOUND.get(name, []), model.repo_id)
+
+
+def hotwords_option(wildcards, input):
+    """The hotwords, for the scripts."""
+    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""

@@ -1,5 +1,6 @@
 # What there is to ask for and to name: models, precisions, and the layers of a model.
 
+from transducer2ncnn.base.files import write_text
 from transducer2ncnn.workflow import targets
 
 
@@ -54,6 +55,8 @@ rule list_layers:
     log:
         "logs/list_layers.log",
     localrule: True
+    conda:
+        "../envs/export.yaml"
     threads: 1
     resources:
         mem_mb=200,

@@ -11,6 +11,7 @@ rule manifest:
         tokens="results/{model}/tokens.txt",
         verification=of_every_precision("results/{model}/verification/{precision}.json"),
         evaluation=evaluations,
+        records=of_every_precision(delivery_record("{precision}")),
     output:
         "results/{model}/manifest.json",
     log:
@@ -43,11 +44,11 @@ rule manifest:
         "python -m workflow_scripts.manifest"
         " --source {input.source:q}"
         " --description {input.description:q}"
-        " --delivered {input.delivered:q}"
         " --tokens {input.tokens:q}"
         " --verification {input.verification:q}"
         " {params.evaluation}"
         " --max-rise {params.max_rise:q}"
+        " --records {input.records:q}"
         " --config {params.config:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

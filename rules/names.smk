@@ -46,6 +46,11 @@ def delivered_like(precision, name):
     return [*files, f"{folder}/{TRANSCRIBE}", f"{folder}/tokens.txt"]
 
 
+def delivery_record(precision):
+    """What the job that delivers a precision records of its files."""
+    return f"results/{{model}}/delivered/{precision}.json"
+
+
 def network(part):
     """An input function: the ncnn files of a part, in the precision that the wildcard names."""
     return lambda wildcards: expand(
@@ -123,6 +128,13 @@ def recipe(wildcards):
             f"results/{wildcards.model}/ncnn/{parts_of(precision)[part]}."
         )
     return how
+
+
+def found_recipe(wildcards):
+    """What a search found, of a precision whose recipe is searched."""
+    if wildcards.precision not in SEARCHED:
+        return []
+    return f"results/{wildcards.model}/search/{wildcards.precision}.json"
 
 
 def observed(wildcards):

@@ -8,8 +8,12 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(ROOT))
 
-from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.workflow import yaml_file
+from transducer2ncnn.base.errors import UserError, end_quietly_when_interrupted
+from transducer2ncnn.workflow import streams, yaml_file
+
+# In the jobs that are a Snakemake of their own as well.
+streams.survive_closed_pipes()
+end_quietly_when_interrupted()
 
 
 def refuse(message):

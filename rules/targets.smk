@@ -1,4 +1,4 @@
-# What is asked for, and nothing makes: said before Snakemake does, which knows no models.
+# Targets that nothing makes. Snakemake would refuse them too, but knows nothing of models.
 
 from snakemake.cli import get_argument_parser
 
@@ -12,7 +12,7 @@ def asked_for():
     return get_argument_parser().parse_args(sys.argv[1:]).targets
 
 
-# In another workflow's run, the targets are for that one to know.
+# In another workflow's run, only that one knows its targets.
 if (
     workflow.is_main_process
     and Path(workflow.main_snakefile).resolve() == Path(ROOT, "Snakefile").resolve()

@@ -167,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
                 sibling["lfs"] = {"sha256": hash_, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
         page = {"_id": "1", "id": repo_id, "modelId": repo_id, "sha": commit, "siblings": siblings}
+        page["private"] = repo_id in self.server.private
         self._reply(200, {"Content-Type": "application/json"}, json.dumps(page).encode())
 
     def _stored(self, sha256: str) -> tuple[bytes, str]:

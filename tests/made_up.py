@@ -164,6 +164,7 @@ def verification(precision: str) -> dict[str, Any]:
                 "max_output_error": 0.97 * error * factor,
                 "blobs_compared": 296,
                 "max_error_by_run": {"403 frames": error * factor},
+                "weights_proven": 1000,
                 "beyond_tolerance": [],
             }
             for part, error in zip(PARTS, (1.755e-6, 1.16e-7, 4.41e-7), strict=True)
@@ -309,6 +310,7 @@ def speed() -> dict[str, Any]:
         "threads": 1,
         "rounds": 3,
         "seconds": 133.1,
+        "decoding": "greedy_search",
         "cpu": "A Processor With a Long Name (R) Model 8488 @ 2.40GHz",
         "precisions": {
             precision: {
@@ -352,6 +354,9 @@ def quantization(lstms: int = 2) -> dict[str, Any]:
             "weight_scales": {"0": scales, "1": scales} if kind == "LSTM" else {"0": scales},
             "input": None if kind == "LSTM" else quantized_input,
             "alone": {"snr_db": snr, "relative_error": 10 ** (-snr / 20)},
+            "after_norm": None
+            if part == "joiner"
+            else {"snr_db": snr - 3, "relative_error": 10 ** ((3 - snr) / 20)},
             "accumulated": {"snr_db": snr - 6, "relative_error": 10 ** ((6 - snr) / 20)},
         }
 
@@ -364,6 +369,44 @@ def quantization(lstms: int = 2) -> dict[str, Any]:
             layers.append(layer("encoder", f"linear_{9 + 2 * i}{j}", "InnerProduct", module, 35.5))
     layers.append(layer("joiner", "linear_3", "InnerProduct", "output_linear", 57.7))
     return {"recordings": 12, "seconds": 31.1, "layers": layers}
+
+
+def search() -> dict[str, Any]:
+    """A search of four points, three of them measured."""
+
+    def point(size: int, change: str, differing: int | None, emitting: int = 0) -> dict[str, Any]:
+        measured = {
+            "recordings": 187,
+            "seconds": 920.4,
+            "frames": 22897,
+            "emitting_frames": emitting,
+            "differing_frames": differing,
+            "agreement": 1 - (differing or 0) / (emitting or 1),
+            "divergence": 0.012,
+            "mean_square": 0.0019,
+            "encoder_snr_db": 40.1,
+            "fp32_tokens": 1003,
+            "token_edits": 3,
+            "rise": None,
+            "beyond": [],
+        }
+        return {
+            "bytes": size,
+            "seconds": None,
+            "error": 1.2e-3,
+            "change": change,
+            "formats": {"encoder": {"InnerProduct": "int8-dynamic"}, "decoder": {}, "joiner": {}},
+            "measured": None if differing is None else measured,
+        }
+
+    points = [
+        point(1_233_000, "the cheapest of all", 13, 1055),
+        point(1_236_000, "encoder linear_8: int8-dynamic to int8-grouped", 7, 1051),
+        point(1_266_000, "encoder lstm_13: int8-apart to int8", None),
+        point(2_290_000, "encoder lstm_13: int8 to fp16", 1, 1053),
+    ]
+    budget = {"max_differing_frames": 8}
+    return {"budget": budget, "minimise": "size", "points": points, "chosen": 1, "recipe": {}}
 
 
 def write(
@@ -407,6 +450,8 @@ def write(
         options["speed"] = ["evaluation/speed.json"]
         options["recordings"] = ["evaluation/manifest.jsonl"]
     contents |= changes or {}
+    if searched := [path for path in contents if path.startswith("search/")]:
+        options["searches"] = searched
     for path, content in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(content), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,67 @@ def test_each_source_has_its_keys() -> None:
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
+    # A key that only one of them has says which it is.
+    for raw in (exp_dir(epoch=1), hub()):
+        stated = config.parse(raw)
+        del raw["models"]["m"]["source"]
+        assert config.parse(raw) == stated
+
+
+RELEASE = {"version": "1", "license": "mit", "language": "en"}
+
+
+def test_a_release_has_what_a_person_stated() -> None:
+    parsed = config.parse(minimal(release=RELEASE | {"version": date(2026, 11, 25)}))
+    release = parsed.models["m"].release
+    assert release is not None
+    # What YAML makes of a date.
+    assert (release.version, release.language, release.private) == ("2026-11-25", ["en"], True)
+    assert parsed.released("m") == ["fp16"]
+    assert config.parse(minimal()).released("m") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"license": None}, "models.m.release.license: expected a text"),
+        ({"licence": "mit"}, "models.m.release.licence: unknown key. Did you mean `license`?"),
+        ({"license": "other"}, "expected `license_name` and `license_link` with the license other"),
+        ({"language": "English"}, "expected a code of two or three letters"),
+        ({"language": []}, "models.m.release.language: expected at least 1 in it"),
+        ({"version": 1.10}, 'models.m.release.version: expected a text, in quotes: "1.1"'),
+        ({"version": "../../x"}, "models.m.release.version: expected letters, digits"),
+        ({"name": "a/b"}, "models.m.release.name: expected letters, digits"),
+        ({"repo_id": "../x"}, "models.m.release.repo_id: expected <owner>/<name>"),
+        ({"revision": "a b"}, "models.m.release.revision: expected a branch"),
+        ({"template": "card.md"}, "models.m.release.template: there is no file 'card.md'"),
+        (
+            {"precisions": ["int8"]},
+            "the model is not exported in 'int8'. Expected some of fp32",
+        ),
+        (
+            {"precisions": ["fp32", "fp16"]},
+            "fp16 and fp32 both have a encoder_jit_trace-pnnx.ncnn.bin",
+        ),
+        ({"evaluated_on": {"dataset": "x"}}, "models.m.release.evaluated_on.name: missing"),
+    ],
+)
+def test_what_is_wrong_with_a_release_is_said(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        config.parse(minimal(release=RELEASE | changes))
+
+
+@pytest.mark.parametrize("key", RELEASE)
+def test_what_a_release_needs_is_asked_for(key: str) -> None:
+    stated = {k: v for k, v in RELEASE.items() if k != key}
+    with pytest.raises(UserError, match=rf"models\.m\.release\.{key}: missing\. Expected"):
+        config.parse(minimal(release=stated))
+
+
+def test_published_error_rates_are_of_something() -> None:
+    stated = minimal(release=RELEASE, evaluation="texts.tsv")
+    with pytest.raises(UserError, match=r"models\.m\.release\.evaluated_on: missing"):
+        config.parse(stated)
 
 
 def test_a_model_may_choose_its_precisions_and_wavs() -> None:
@@ -159,6 +221,26 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             "precisions.int8.thresholds: int8 has no scale table. Expected .* recipe int8-table",
         ),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {}}}},
+            "precisions.mine.auto: expected a budget, one or more of max_differing_frames, min_agr",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rises": 0.1}}}},
+            "precisions.mine.auto.max_rises: unknown key. Did you mean `max_rise`.*minimise, sec",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rise": 0.1}, "recipe": "int8"}}},
+            "precisions.mine.recipe: unknown key. Known here: min_agreement",
+        ),
+        (
+            minimal() | {"precisions": {"fp16": {"auto": {"max_rise": 0.1}}}},
+            "fp16 is plain fp16 and cannot",
+        ),
+        (
+            minimal(test_wavs="wavs/*.wav") | {"precisions": {"mine": {"auto": {"max_rise": 0.2}}}},
+            "precisions.mine.auto.max_rise: m has no `evaluation`.* max_differing_frames or min_",
+        ),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
         (minimal(evaluation="gone.tsv"), "models.m.evaluation: there is no file or folder 'gone"),
         (minimal(evaluation="x.pt"), "models.m.evaluation: x.pt: expected a table"),
@@ -442,6 +524,7 @@ def test_a_training_folders_checkpoints_are_looked_at(tmp_path: Path) -> None:
         ("x.pt/y", "there is no file 'x.pt/y'"),
         ("a\0b", "cannot name a file"),
         ("/dev/null", "is a device or a pipe"),
+        ("https://huggingface.co/a/b/x.pt", "a model on the Hub by `repo_id`"),
         ("a{b}/x.pt", "has a brace in its name, .*: `ln -s 'a{b}/x.pt' another-name`"),
     ],
 )

@@ -22,8 +22,8 @@ FILES = {SMALL: b"<blk> 0\n", LARGE: b"x" * 5000}
 CLIENT = """
 import json, os, sys
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.source import answers, hub
-hub.WAITS = (0.01,) * int(os.environ.get("FURTHER_TRIES", 0))
+from transducer2ncnn.source import answers, hub, persistence
+persistence.WAITS = (0.01,) * int(os.environ.get("FURTHER_TRIES", 0))
 hub.MAX_PAGE = answers.MAX_ERROR = 100_000
 for i, path in enumerate(sys.argv[1:]):
     try:

@@ -166,15 +166,17 @@ def test_parity_and_layers_are_the_artifacts(report: Path) -> None:
     assert own[1:] == ["1.0·10−3", "1.9·10−4", "3.9·10−4", "2.0·10−2"]
     together = ["all together", "60", "98.33 %", "3.4·10−3", "99.89 %", "0.0661", "2.780"]
     assert together in reader.rows["parity"]
-    edits = "Token edits between the two texts, of fp32’s 59 tokens"
+    edits = "Token edits between the two texts: 1, of fp32’s 59 tokens"
     assert [edits, "1.70 %", "at most 5.0 %"] in reader.rows["parity"]
     layers = made_up.quantization()["layers"]
-    rows = [row for row in reader.rows["quantization"] if len(row) == 10][1:]
+    rows = [row for row in reader.rows["quantization"] if len(row) == 12][1:]
     assert len(rows) == len(layers)
     for row, layer in zip(rows, layers, strict=True):
         assert row[0].startswith(layer["name"]) and layer["pytorch_name"] in row[0]
         assert row[6] == f"{layer['alone']['snr_db']:.1f}"
-        assert row[8] == f"{layer['accumulated']['snr_db']:.1f}"
+        normed = layer["after_norm"]
+        assert row[8] == (f"{normed['snr_db']:.1f}" if normed else "–")
+        assert row[10] == f"{layer['accumulated']['snr_db']:.1f}"
         if layer["input"]:
             numbers = [float(cell) for cell in row[2:5]]
             expected = [layer["input"][key] for key in ("absmax", "threshold", "scale")]
@@ -183,6 +185,22 @@ def test_parity_and_layers_are_the_artifacts(report: Path) -> None:
             assert row[2:6] == ["–"] * 4
     # A histogram for each input that has a scale.
     assert report.read_text().count('id="histogram-') >= sum(bool(x["input"]) for x in layers)
+
+
+def test_a_search_is_shown_point_by_point(report: Path, tmp_path: Path) -> None:
+    assert 'id="search"' not in report.read_text()
+    found = made_up.search()
+    searched = make(tmp_path, changes={"search/int8.json": found})
+    rows = [row for row in read(searched).rows["search"] if row[0] in "1234"]
+    assert [row[1] for row in rows] == [x["change"] for x in found["points"]]
+    assert [row[6:8] for row in rows] == [
+        ["13", "1,055"],
+        ["7", "1,051"],
+        ["–", "–"],
+        ["1", "1,053"],
+    ]
+    assert "max_differing_frames 8" in read(searched).text["search"]
+    assert 'id="search-0' in searched.read_text()
 
 
 def test_the_headline_says_what_int8_gains_and_costs(report: Path) -> None:

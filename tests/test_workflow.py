@@ -280,15 +280,24 @@ def test_other_calibration_audio(finished: Workflow) -> None:
 
 def test_a_layer_that_is_to_be_kept_must_exist(finished: Workflow) -> None:
     config = finished.config()
-    config["precisions"]["int8-table"]["keep"] = {"encoder": ["linear_99"]}
-    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8-table")
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert re.search(
-        r"precisions\.int8-table, the encoder in .*: keep: no layer with weights is called l.*_99",
-        said,
-    )
-    finished.run(finished.config())
+    for name in ("linear_99", "encoder.layers.9.lstm"):
+        config["precisions"]["int8-table"]["keep"] = {"encoder": [name]}
+        done = finished.snakemake(config, "--cores", "2")
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert (
+            f"precisions.int8-table, the encoder: no layer with weights is called {name!r}" in said
+        )
+        assert "\n  encoder.encoder.layers.0.lstm\n" in said
+        # Before anything is done.
+        assert "Job 1" not in said and "Traceback" not in said and ".smk" not in said
+
+
+def test_a_model_keeps_layers_of_its_own_by_pytorchs_names(finished: Workflow) -> None:
+    config = finished.config()
+    config["models"]["projection"]["keep"] = {"joiner": ["joiner.output_linear"]}
+    stale = choosing("int8-table", "joiner") | quantizing("int8-table", "joiner")
+    assert finished.planned(config) == stale | of("int8-table", "projection")
 
 
 def test_one_precisions_options_leave_the_other_alone(finished: Workflow) -> None:
@@ -378,7 +387,7 @@ def test_a_folder_can_be_asked_for(finished: Workflow, target: str) -> None:
         "projection: transcribing with fp16",
         "projection: writing the manifest",
     }
-    assert planned - {f"{target} is complete"} == messages
+    assert planned - {f"all of {target}"} == messages
 
 
 def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
@@ -476,7 +485,7 @@ def test_it_is_a_module_of_another_workflow(finished: Workflow) -> None:
         (" as export_*", "export_results/projection/"),
     ):
         done = outer(finished, renamed, "-n", target)
-        assert f"{target} is complete" in done.stdout
+        assert f"all of {target}" in done.stdout
         assert "putting together" not in done.stdout
     # What is below its results can be put elsewhere; what the configuration names stays.
     planned = outer(finished, " as export_*", "-n", "-p", prefix="elsewhere/").stdout
@@ -500,11 +509,24 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
 
     planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
-    assert "results/m is complete" in planned
+    assert "all of results/m" in planned
     assert "comparing fp32" not in planned
+    # What lies in the folder does not count beside it; and what nothing makes is answered.
+    other = {"models": {"unasked": model}}
+    (tmp_path / "config.yaml").write_text(json.dumps(other))
+    planned = snakemake("--configfile", "mine.yaml", "--", "all")
+    assert "m: comparing fp16 in ncnn with PyTorch" in planned and "unasked" not in planned
+    said = snakemake("--configfile", "mine.yaml", "--", "results/unasked/sherpa-ncnn/fp16")
+    assert "error: results/unasked/sherpa-ncnn/fp16: nothing makes this." in said
+    assert "The configuration has no model 'unasked'. Models: m." in said
+    (tmp_path / "config.yaml").write_text("models:\n  m: [\n")
+    said = snakemake()
+    assert "error: config.yaml, line 3, column 1: is no YAML" in said
+    assert ".smk" not in said and "Traceback" not in said
+    (tmp_path / "config.yaml").unlink()
     missing = snakemake()
     assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
-    assert "Traceback" not in missing
+    assert "Traceback" not in missing and ".smk" not in missing
 
 
 def test_int8_alone_is_compared_with_fp32_all_the_same(finished: Workflow) -> None:
@@ -570,6 +592,20 @@ def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_closed_pipe_leaves_no_run_waiting(tmp_path: Path) -> None:
+    """As `snakemake … | head -n 1` does it: Snakemake's log, and what jobs say."""
+    workflow = Workflow(tmp_path)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # Of the first job on, whose end the scheduler waits for.
+    with workflow.start(workflow.config(), "--cores", "1", "list_models", **pipes) as process:
+        while "listing models" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    assert not list((workflow.work / ".snakemake" / "locks").glob("*"))
+    assert "precisions" in (workflow.work / "logs" / "list_models.log").read_text()
+
+
 def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
@@ -579,7 +615,7 @@ def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     assert (
         "models.projection.tolens: unknown key. Did you mean `tokens`" in done.stdout + done.stderr
     )
-    assert "Traceback" not in done.stdout + done.stderr
+    assert not {"Traceback", ".smk"} & set(re.findall(r"Traceback|\.smk", done.stderr))
 
 
 @pytest.mark.parametrize(

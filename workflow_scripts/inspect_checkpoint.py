@@ -16,12 +16,15 @@ def main() -> None:
     parser.add_argument(
         "--settings", type=json.loads, default={}, help="settings that the configuration states"
     )
+    parser.add_argument(
+        "--origins", type=json.loads, default={}, help="where settings of these were found"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
     if args.sizes:
         model.check_stated(args.checkpoint, args.family, args.sizes)
-    description = model.describe(args.checkpoint, args.family, args.settings)
+    description = model.describe(args.checkpoint, args.family, args.settings, args.origins)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
     for name, value in description["settings"].items():

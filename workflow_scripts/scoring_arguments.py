@@ -15,6 +15,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, help="checked")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
     parser.add_argument("--tokens", required=True)
+    add_rules(parser)
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unit", choices=units.NAMES, help="what is counted; the script decides if not given"
     )
@@ -29,4 +33,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def rules(args: argparse.Namespace, utterances: list[Utterance]) -> scoring.Rules:
     size = reading.read_json(args.description)["sizes"]["vocab_size"]
     symbols = tokens.read(args.tokens, size)
+    return rules_for(args, utterances, symbols)
+
+
+def rules_for(
+    args: argparse.Namespace, utterances: list[Utterance], symbols: list[str]
+) -> scoring.Rules:
     return scoring.rules_for(utterances, symbols, args.unit, Normalisation(**args.normalise))

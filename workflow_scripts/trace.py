@@ -17,9 +17,8 @@ def main() -> None:
     args = parser.parse_args()
 
     description = reading.read_json(args.description)
+    network = model.load_described(args.checkpoint, description)
     for part, output in zip(PARTS, args.output, strict=True):
-        # The weights of one part at a time: of a large model, two would be much memory.
-        network = model.load_described(args.checkpoint, description, parts=[part])
         torchscript.trace(network, part, output)
         print(f"traced the {part}, which computes what the model does at every length checked")
 

@@ -121,14 +121,17 @@ def _missing(path: str, kind: str, error: Exception) -> str:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return f"{_quoted(path)} cannot name a {kind} ({(error.strerror or str(error)).lower()})"
     said = f"there is no {kind} {_quoted(path)} (looked for from {Path.cwd()})"
-    if "$" in path:
+    if re.match(r"\w+://", path):
+        said += "; files are named by their paths here, or as s3://…, and a model on the Hub by"
+        said += " `repo_id`"
+    elif "$" in path:
         said += "; variables such as $HOME are not replaced here, only a leading ~ is"
     return said
 
 
 def _unreadable(path: str | Path, error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
-    return f"{_quoted(path)} may not be read ({reason}). See to it that you may: `ls -l`, `chmod`"
+    return f"{_quoted(path)} may not be read ({reason}). Check its permissions: `ls -l`, `chmod`"
 
 
 def _quoted(path: str | Path) -> str:

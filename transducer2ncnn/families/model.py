@@ -45,7 +45,7 @@ def load(
         UserError: the checkpoint cannot be opened safely, is not of this family, or holds NaN or
             infinity in a part that is loaded; or a setting is missing or wrong.
     """
-    return _load(checkpoint, registry.find(family), settings or {}, parts)[0]
+    return _load(checkpoint, registry.find(family), settings or {}, parts, {})[0]
 
 
 def load_described(
@@ -70,7 +70,11 @@ def untrained(family: Family, architecture: Architecture[Any, Any]) -> Transduce
 
 
 def _load(
-    checkpoint: str | Path, family: Family, stated: Mapping[str, Value], parts: Sequence[str]
+    checkpoint: str | Path,
+    family: Family,
+    stated: Mapping[str, Value],
+    parts: Sequence[str],
+    taken_from: Mapping[str, str],
 ) -> tuple[Transducer, Settled]:
     opened = Checkpoint(checkpoint)
     stored = opened.state_dict("model")
@@ -78,7 +82,7 @@ def _load(
     with _explained(checkpoint, stored, family):
         sizes = _graph(family).read_sizes(tensors)
         _check_positive(sizes)
-    settled = settle(family, stated, opened.plain_values(), checkpoint)
+    settled = settle(family, stated, opened.plain_values(), checkpoint, taken_from)
     with _explained(checkpoint, stored, family):
         model = _build(family.architecture(sizes, settled.settings), family, tensors)
     return _with_weights(model, stored, parts, checkpoint), settled
@@ -176,17 +180,22 @@ def weighted_modules(
 
 
 def describe(
-    checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
+    checkpoint: str | Path,
+    family: str,
+    settings: Mapping[str, Value] | None = None,
+    taken_from: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What the later steps need to know of a checkpoint without opening it again.
 
     Args:
         settings: those that the configuration states.
+        taken_from: of these, where those were found that no person stated.
 
     Raises:
         UserError: as ``load`` of all parts.
     """
-    model, settled = _load(checkpoint, registry.find(family), settings or {}, PARTS)
+    found = registry.find(family)
+    model, settled = _load(checkpoint, found, settings or {}, PARTS, taken_from or {})
     counts = {part: _num_parameters(model.part(part)) for part in PARTS}
     return {
         "family": family,

@@ -1,6 +1,6 @@
-"""What people name as a checkpoint that is something else: named for what it is.
+"""Other files that people name as a checkpoint, recognised so that a message can say what they are.
 
-Nothing is opened: the first bytes tell, or the names in an archive's directory.
+The first bytes tell, or the names in an archive's directory; nothing of the contents is read.
 """
 
 from __future__ import annotations

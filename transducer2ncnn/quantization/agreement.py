@@ -49,6 +49,19 @@ class _Recording:
     steps: list[search.Step]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Other files than fp32's on the same recordings.
+
+    Attributes:
+        figures: what ``compare`` returns.
+        texts: the token ids that the other files decode freely, by recording.
+    """
+
+    figures: dict[str, Any]
+    texts: dict[str, list[int]]
+
+
 class Reference:
     """The fp32 files' run over recordings, which any number of other files are compared with.
 
@@ -56,6 +69,7 @@ class Reference:
         files: param and bin of each part in fp32.
         description: what ``model.describe`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
+        seconds: of audio that are compared; what comes after that is left out.
 
     Raises:
         NotFiniteError: naming part, recording and frame.
@@ -63,12 +77,16 @@ class Reference:
     """
 
     def __init__(
-        self, files: Files, description: dict[str, Any], recordings: Mapping[str, np.ndarray]
+        self,
+        files: Files,
+        description: dict[str, Any],
+        recordings: Mapping[str, np.ndarray],
+        seconds: int = SECONDS,
     ) -> None:
         self._architecture = described(description)
         self._transducer = NcnnTransducer(files, self._architecture)
         self._recordings: list[_Recording] = []
-        left = SECONDS * SAMPLE_RATE
+        left = seconds * SAMPLE_RATE
         for name, recorded in recordings.items():
             samples = recorded[:left]
             left -= len(samples)
@@ -81,10 +99,15 @@ class Reference:
                 _check_finite(step.logits, "joiner", "fp32", name, t)
                 steps.append(step)
             self._recordings.append(_Recording(name, samples, steps))
-        self._seconds = SECONDS - left / SAMPLE_RATE
+        self._seconds = seconds - left / SAMPLE_RATE
 
-    def compare(self, files: Files, precision: str = "int8") -> dict[str, Any]:
-        """What ``compare`` returns, for one precision.
+    @property
+    def texts(self) -> dict[str, list[int]]:
+        """The token ids that fp32 finds, by recording."""
+        return {x.name: search.emitted(x.steps) for x in self._recordings}
+
+    def compare(self, files: Files, precision: str = "int8") -> Compared:
+        """One precision's files against fp32's.
 
         Raises:
             NotFiniteError: naming part, recording and frame.
@@ -94,7 +117,7 @@ class Reference:
         as_run = _AsRun(NcnnTransducer(files, self._architecture, sherpa_options=True))
         found = {name: _Difference() for name in (*PARTS, "all")}
         encoder_out = Noise()
-        texts: list[tuple[list[int], list[int]]] = []
+        texts: dict[str, list[int]] = {}
         for recording in self._recordings:
             name = recording.name
             frames = _encode(other, recording.samples, precision, name)
@@ -116,11 +139,12 @@ class Reference:
                     _check_finite(values, "joiner", precision, name, t)
                     found[variant].add(step.logits, values)
             own = list(search.greedy(other, frames))
-            texts.append((search.emitted(recording.steps), search.emitted(own)))
+            texts[name] = search.emitted(own)
             as_run.add(recording, own, precision)
-        tokens = sum(len(theirs) for theirs, _ in texts)
-        edits = sum(Levenshtein.distance(*pair) for pair in texts)
-        return {
+        expected = self.texts
+        tokens = sum(map(len, expected.values()))
+        edits = sum(Levenshtein.distance(expected[name], text) for name, text in texts.items())
+        figures = {
             "recordings": len(self._recordings),
             "seconds": self._seconds,
             "frames": found["all"].frames,
@@ -132,6 +156,7 @@ class Reference:
             "all": found["all"].summary(),
             "as_run": as_run.summary(),
         }
+        return Compared(figures, texts)
 
 
 def compare(
@@ -161,13 +186,14 @@ def compare(
         one of both emits a token, how many of them have another best token ("differing_frames"),
         and the "agreement", the share that has the same, None where there is none; "divergence",
         the mean Kullback-Leibler divergence of the posteriors in these frames, in nats; and over
-        all frames "same_best_token", "max_difference" and "mean_difference" of the logits.
+        all frames "same_best_token", and of the logits "max_difference", "mean_difference" and
+        "mean_square", that of the differences.
 
     Raises:
         NotFiniteError: naming part, recording and frame.
         UserError: ncnn cannot run the files.
     """
-    return Reference(fp32, description, recordings).compare(files, precision)
+    return Reference(fp32, description, recordings).compare(files, precision).figures
 
 
 def _encode(
@@ -236,7 +262,7 @@ class _Difference:
     def __init__(self) -> None:
         self.frames = 0
         self._emitting = self._differing = self._same = 0
-        self._largest = self._sum = self._divergence = 0.0
+        self._largest = self._sum = self._squares = self._divergence = 0.0
 
     def add(self, reference: np.ndarray, logits: np.ndarray) -> None:
         reference, logits = reference.astype(np.float64), logits.astype(np.float64)
@@ -244,6 +270,7 @@ class _Difference:
         self.frames += 1
         self._largest = max(self._largest, float(difference.max()))
         self._sum += float(difference.mean())
+        self._squares += float(np.mean(difference**2))
         expected, found = int(reference.argmax()), int(logits.argmax())
         self._same += expected == found
         if expected in NEVER_EMITTED and found in NEVER_EMITTED:
@@ -262,6 +289,7 @@ class _Difference:
             "same_best_token": self._same / self.frames if self.frames else None,
             "max_difference": self._largest,
             "mean_difference": self._sum / self.frames if self.frames else 0.0,
+            "mean_square": self._squares / self.frames if self.frames else 0.0,
         }
 
 

@@ -25,8 +25,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats.layers import WEIGHTED
@@ -164,6 +166,16 @@ class Part:
     def from_json(text: str) -> Part:
         raw = json.loads(text)
         return Part(**raw | {"keep": tuple(raw["keep"]), "table": Table(**raw["table"])})
+
+
+def read_found(path: str | Path) -> dict[str, Part]:
+    """How each part is stored by the recipe that a search found (``evaluation.curve``).
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    found = reading.read_json(path)["recipe"]
+    return {part: Part.from_json(json.dumps(found[part])) for part in PARTS}
 
 
 def type_of(selector: str) -> str | None:

@@ -376,6 +376,8 @@ def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
             ]
             if bars:
                 plots[key] = figures.intervals(key, bars, title, digits=digits)
+    for i, (precision, found) in enumerate(artifacts.searches.items()):
+        plots[f"search of {precision}"] = figures.search(f"search-{i}", found, colors[precision])
     for i, (precision, found) in enumerate(artifacts.quantization.items()):
         if found["layers"]:
             plots[f"layers of {precision}"] = figures.layer_errors(

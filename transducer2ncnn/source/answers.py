@@ -153,9 +153,9 @@ def _refusal(what: str) -> UserError:
 
 
 def advice() -> str:
-    """What a person can do who is not answered by the Hub."""
+    """What a person can do where something else answers in the Hub's place."""
     return (
-        f"Is {huggingface_hub.constants.ENDPOINT} a Hub, and nothing in between: a proxy, or a "
+        f"Is {huggingface_hub.constants.ENDPOINT} a Hub, with nothing in between: a proxy, or a "
         "network's portal that asks for a login? Log in there, let HTTPS_PROXY or HF_ENDPOINT lead "
         "to the Hub, or fetch the files elsewhere and name them as `checkpoint` and `tokens`."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,16 +10,19 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.formats import foreign
-from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
+from transducer2ncnn.quantization.recipes import DEFAULT
+from transducer2ncnn.workflow import releases
 from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.workflow.explanations import explain
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model, wrong_choice
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
+    Auto,
     Precision,
     Precisions,
     Quantized,
+    Search,
 )
 from transducer2ncnn.workflow.section import Section
 
@@ -49,6 +51,14 @@ class Calibration(Section):
         2,
         ge=1,
         description="jobs that the observing is spread over, at most; the result is the same",
+    )
+
+
+class Sensitivity(Section):
+    """How the layers of a model are measured where a precision's recipe is searched."""
+
+    shards: int = Field(
+        2, ge=1, description="jobs that the measuring is spread over; the result is the same"
     )
 
 
@@ -92,6 +102,10 @@ class Config(Section):
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    sensitivity: Sensitivity = Field(
+        Sensitivity(),
+        description="how layers are measured for precisions whose recipe is searched, with `auto`",
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
@@ -137,6 +151,14 @@ class Config(Section):
                     return precision.shards
         return self.calibration.shards
 
+    def released(self, model: str) -> list[str]:
+        """The names of the precisions that a model is released in; none if it is not."""
+        release = self.models[model].release
+        if release is None:
+            return []
+        exported = self.precisions_of(model)
+        return release.precisions or [x for x in releases.PRECISIONS if x in exported]
+
 
 def parse(raw: dict[str, Any]) -> Config:
     """Validate the configuration as Snakemake read it.
@@ -148,7 +170,7 @@ def parse(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as e:
-        lines = [_explain(error) for error in e.errors()]
+        lines = [explain(error, _level) for error in e.errors()]
     else:
         lines = list(_contradictions(config))
     if lines:
@@ -158,6 +180,11 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
+    for name, model in config.models.items():
+        if isinstance(model, ExpDirModel):
+            yield from wrong_choice(name, model)
+    if not all(model.is_complete for model in config.models.values()):
+        return  # the rest is judged when what is to be found has been found
     if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
@@ -184,6 +211,24 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
+        if model.release:
+            recipes = {p: known.to_recipe() for p, known in config.known_precisions().items()}
+            yield from releases.problems(
+                f"models.{name}.release",
+                model.release,
+                config.released(name),
+                {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
+                evaluated=model.evaluation is not None,
+            )
+        if not model.evaluation:
+            for precision in config.precisions_of(name):
+                searched = config.precisions.get(precision)
+                if isinstance(searched, Auto) and searched.auto.max_rise is not None:
+                    yield (
+                        f"precisions.{precision}.auto.max_rise: {name} has no `evaluation`, which "
+                        "word error rates are taken on. Expected one, or another budget: "
+                        f"{' or '.join(Search.BUDGET[:2])}."
+                    )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -194,8 +239,6 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
-        if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
     if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
         yield (
             f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
@@ -248,98 +291,23 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
         )
 
 
-def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
-    if (model.epoch is None) == (model.iter is None):
-        found = "neither" if model.epoch is None else "both"
-        yield (
-            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
-            f"there are {model.choice().there()}."
-        )
-        return
-    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
-    try:
-        checkpoints = model.checkpoints()
-    except UserError as e:
-        yield f"{key}: {e}"
-        return
-    for checkpoint in checkpoints:
-        try:
-            foreign.check(checkpoint)
-        except UserError as e:
-            yield f"{key}: {e}"
-
-
-#: What was expected, by pydantic's kind of error; the braces are for what it tells of the limit.
-EXPECTED = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "list_type": "a list, such as [a, b]",
-    "dict_type": "keys and values below it",
-    "model_type": "keys and values below it",
-    "model_attributes_type": "keys and values below it",
-    "literal_error": "one of {expected}",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "a text that is not empty",
-    "too_short": "at least {min_length} in it",
-}
-
-
-def _explain(error: Any) -> str:
-    location = [str(x) for x in error["loc"] if x != "[key]"]
-    level = _level(location)
-    if location[:1] in (["models"], ["precisions"]):
-        del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(map(shown, location))
-    kind, value = error["type"], error["input"]
-    if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {_shown(value['recipe'])}"
-        return (
-            f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
-        )
-    if kind == "extra_forbidden":
-        known = list(level.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
-    if kind == "missing":
-        field = level.model_fields.get(location[-1])
-        return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
-    if kind == "union_tag_invalid":
-        return (
-            f"{key}.source: expected one of {', '.join(SOURCES)}; found {_shown(value['source'])}."
-        )
-    if kind == "value_error":
-        return f"{key}: {error['ctx']['error']}."
-    if kind in EXPECTED:
-        expected = EXPECTED[kind].format(**error.get("ctx", {}))
-        if location[:1] == ["models"] and len(location) == 2:
-            expected = "keys such as `checkpoint` and `tokens` below it"
-        return f"{key}: expected {expected}; found {_shown(value)}."
-    message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
-
-
-def _shown(value: Any) -> str:
-    """A value as the message shows it: of YAML's null, that there is none."""
-    return "nothing" if value is None or value in ({}, []) else shown(repr(value))
-
-
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
+        case ["models", _, _, "release", "evaluated_on", _, *_]:
+            return releases.EvaluatedOn
+        case ["models", _, _, "release", _, *_]:
+            return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
+        case ["precisions", _, "auto", "auto", _, *_]:
+            return Search
         case ["precisions", _, kind, _, *_]:
             return KINDS[kind]
         case ["calibration", _, *_]:
             return Calibration
+        case ["sensitivity", _, *_]:
+            return Sensitivity
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:

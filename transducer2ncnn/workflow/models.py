@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,7 +21,8 @@ from transducer2ncnn.formats import foreign
 from transducer2ncnn.source import training
 from transducer2ncnn.speech import kaldi, manifests
 from transducer2ncnn.speech.folders import recordings_in
-from transducer2ncnn.workflow.section import Section
+from transducer2ncnn.workflow.releases import Release
+from transducer2ncnn.workflow.section import RepoId, Section
 
 #: Addresses in a storage that a plugin of Snakemake's reads, which looks there for what is named.
 ADDRESS = re.compile(r"s3://[^/*?\[\]]+/[^*?\[\]]*[^/*?\[\]]")
@@ -127,12 +129,6 @@ def _existing_folder(path: str) -> str:
     return path
 
 
-def _repository(repo_id: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
-        raise ValueError(f"expected <owner>/<name>, as in a model's address; found {repo_id!r}")
-    return repo_id
-
-
 def _path_in_repository(path: str) -> str:
     if not is_inside(path):
         raise ValueError(
@@ -168,7 +164,6 @@ def _manifest(path: str) -> str:
 File = Annotated[str, AfterValidator(_existing_file)]
 CheckpointFile = Annotated[str, AfterValidator(_checkpoint)]
 Folder = Annotated[str, AfterValidator(_existing_folder)]
-RepoId = Annotated[str, AfterValidator(_repository)]
 RemotePath = Annotated[str, AfterValidator(_path_in_repository)]
 RemotePaths = Annotated[
     list[RemotePath], BeforeValidator(lambda x: [x] if isinstance(x, str) else x)
@@ -185,7 +180,11 @@ SOURCE = "where the model comes from; if left out, told by `checkpoint`, `exp_di
 class AnyModel(Section):
     """What every model to export has, wherever it comes from."""
 
-    family: FamilyName = Field("lstm", description="its architecture")
+    family: FamilyName = Field(
+        "lstm",
+        description="its architecture, of those in families.md. Where files of the model are "
+        "looked for, so is the family: see sources.md",
+    )
     sizes: dict[str, int] = Field(
         {},
         description="sizes that the checkpoint must have, such as `encoder_dim: 512`; the run "
@@ -232,10 +231,18 @@ class AnyModel(Section):
     on_request: bool = Field(
         False, description="whether only a run that asks for one of its artifacts exports it"
     )
+    release: Release | None = Field(
+        None, description="what is said of it where it is published; see publishing.md"
+    )
 
     def origin(self) -> tuple[object, ...]:
         """What it is made from: models of the same origin share what is fetched and averaged."""
         raise NotImplementedError
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the configuration names all files, or some are to be found (``discovered``)."""
+        return True
 
 
 class _LocalModel(AnyModel):
@@ -281,6 +288,10 @@ class ExpDirModel(_LocalModel):
         False, description="whether to average by the running averages kept while training"
     )
 
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.tokens or self.bpe_model)
+
     def choice(self) -> training.Choice:
         return training.Choice(
             Path(self.exp_dir), self.epoch, self.iter, self.avg, self.use_averaged_model
@@ -296,6 +307,28 @@ class ExpDirModel(_LocalModel):
         return True
 
 
+def wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
+    """What is wrong with the numbers that choose checkpoints, a line each."""
+    if (model.epoch is None) == (model.iter is None):
+        found = "neither" if model.epoch is None else "both"
+        yield (
+            f"models.{name}: expected one of `epoch` and `iter`; found {found}. In {model.exp_dir} "
+            f"there are {model.choice().there()}."
+        )
+        return
+    key = f"models.{name}.{'iter' if model.epoch is None else 'epoch'}"
+    try:
+        checkpoints = model.checkpoints()
+    except UserError as e:
+        yield f"{key}: {e}"
+        return
+    for checkpoint in checkpoints:
+        try:
+            foreign.check(checkpoint)
+        except UserError as e:
+            yield f"{key}: {e}"
+
+
 class HubModel(AnyModel):
     """A model on the Hugging Face Hub."""
 
@@ -305,12 +338,20 @@ class HubModel(AnyModel):
     source: Literal["huggingface"] = Field("huggingface", description=SOURCE)
     repo_id: RepoId = Field(description="the repository, `<owner>/<name>`")
     revision: str = Field("main", min_length=1, description="a branch, a tag or a commit")
-    checkpoint: RemotePath = Field(description="the icefall checkpoint")
+    checkpoint: RemotePath | None = Field(
+        None,
+        description="the icefall checkpoint. If left out, it is found in the repository, and so "
+        "are the other files and the settings that are not stated",
+    )
     tokens: RemotePath | None = Field(None, description="its tokens.txt")
     bpe_model: RemotePath | None = Field(None, description="its sentencepiece model")
     test_wavs: RemotePaths = Field(
         [], description="recordings to transcribe: a pattern such as `test_wavs/*.wav`, or a list"
     )
+
+    @property
+    def is_complete(self) -> bool:
+        return self.checkpoint is not None and bool(self.tokens or self.bpe_model)
 
     def origin(self) -> tuple[object, ...]:
         return (self.source, self.repo_id, self.revision)
@@ -325,6 +366,7 @@ SOURCES: dict[str, type[AnyModel]] = {
     "exp_dir": ExpDirModel,
     "huggingface": HubModel,
 }
+
 
 Model = Annotated[
     Annotated[FileModel, Tag("file")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from transducer2ncnn.base.errors import shown
 from transducer2ncnn.base.layout import PARTS, PartName
@@ -188,6 +188,63 @@ class Quantized(Gate):
         return Recipe(quantized, plain)
 
 
+class Search(Section):
+    """What is looked for where a precision's recipe is found by the workflow."""
+
+    max_differing_frames: int | None = Field(
+        None,
+        ge=0,
+        description="how many frames may have another best token than fp32's, of those in which "
+        "fp32 or the precision emits a token",
+    )
+    min_agreement: float | None = Field(
+        None, ge=0, le=1, description="of these frames, the share whose best token must be fp32's"
+    )
+    max_rise: float | None = Field(
+        None,
+        ge=0,
+        description="how many percentage points the word error rate may be above fp32's, on the "
+        "model's `evaluation`",
+    )
+    minimise: Literal["size", "time"] = Field(
+        "size",
+        description="what is to be least: the size of the files, or the time that the layers take "
+        "on the machine that runs the workflow",
+    )
+    seconds: int = Field(
+        600,
+        ge=1,
+        description="seconds of recordings that a recipe is measured on, at most: those of the "
+        "model's `evaluation`, or else its test recordings",
+    )
+
+    #: Keys of the budget.
+    BUDGET: ClassVar[tuple[str, ...]] = ("max_differing_frames", "min_agreement", "max_rise")
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> Search:
+        if not self.budget():
+            raise ValueError(f"expected a budget, one or more of {', '.join(self.BUDGET)}")
+        return self
+
+    def budget(self) -> dict[str, Any]:
+        """What ``evaluation.automatic.Budget`` is made of."""
+        return self.model_dump(include=set(self.BUDGET), exclude_none=True)
+
+
+class Auto(Gate):
+    """A recipe that the workflow finds: the cheapest that stays within a budget."""
+
+    auto: Search = Field(
+        description="in place of a recipe, the budget within which the cheapest formats of all "
+        "layers are searched"
+    )
+
+    def to_recipe(self) -> Recipe:
+        """The parts that it quantizes; in which formats is found while the workflow runs."""
+        return Recipe(quantized={part: Part({}) for part in PARTS})
+
+
 #: The recipes that ship, with their defaults.
 AS_SHIPPED: dict[str, Fp32 | Fp16 | Quantized] = {
     "fp32": Fp32.model_validate({}),
@@ -196,17 +253,25 @@ AS_SHIPPED: dict[str, Fp32 | Fp16 | Quantized] = {
 }
 
 #: The sections that a precision may be, by kind: how they are told apart is ``_kind``.
-KINDS: dict[str, type[Section]] = {"fp32": Fp32, "fp16": Fp16, "quantized": Quantized}
+KINDS: dict[str, type[Section]] = {
+    "fp32": Fp32,
+    "fp16": Fp16,
+    "quantized": Quantized,
+    "auto": Auto,
+}
 
 Precision = Annotated[
     Annotated[Fp32, Tag("fp32")]
     | Annotated[Fp16, Tag("fp16")]
-    | Annotated[Quantized, Tag("quantized")],
+    | Annotated[Quantized, Tag("quantized")]
+    | Annotated[Auto, Tag("auto")],
     Discriminator(lambda raw: _kind(raw)),
 ]
 
 
 def _kind(raw: Mapping[str, Any]) -> str | None:
+    if "auto" in raw:
+        return "auto"
     recipe = raw.get("recipe")
     if recipe in PLAIN:
         return str(recipe)
@@ -236,8 +301,9 @@ def _named(raw: Any) -> Any:
                 f"expected for {name} keys and values, or {{}} for its defaults; found {stated!r}"
             )
         if name in SHIPPED:
-            stated = {"recipe": name, **stated}
-            if name in PLAIN and stated["recipe"] != name:
+            if "auto" not in stated:
+                stated = {"recipe": name, **stated}
+            if name in PLAIN and stated.get("recipe") != name:
                 raise ValueError(f"{name} is plain {name} and cannot be another recipe")
         named[name] = stated
     return named

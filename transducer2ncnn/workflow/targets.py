@@ -1,4 +1,4 @@
-"""What can be asked for, for who asks for something else."""
+"""What can be asked for, as messages and `list_models` tell it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from transducer2ncnn.base.errors import shown
 from transducer2ncnn.workflow.config import Config
+from transducer2ncnn.workflow.precisions import Auto
 
 #: Names that a message lists, at most.
 LISTED = 20
@@ -23,7 +24,7 @@ def explain(target: str, config: Config, rules: Iterable[str]) -> str:
     parts = PurePosixPath(target).parts
     if parts[:1] != ("results",):
         if target in config.models:
-            return f"{said}The model's artifacts are asked for as results/{target}."
+            return f"{said}Ask for the model as results/{target}."
         return (
             f"{said}Expected results/<model>, results/<model>/sherpa-ncnn/<precision>, another "
             f"file below results/, or one of {', '.join(sorted(rules))}. {_models(config)}"
@@ -64,7 +65,9 @@ def listing(config: Config) -> Iterator[str]:
         recipe = precision.to_recipe()
         needs = "calibration_wavs" if recipe.calibrated else "test_wavs or calibration_wavs"
         notes = [] if recipe.is_plain else [f"takes {needs}"]
-        if precision.recipe != name:
+        if isinstance(precision, Auto):
+            notes.insert(0, "its recipe is searched")
+        elif precision.recipe != name:
             notes.insert(0, f"made of {precision.recipe}")
         if name not in config.precisions:
             notes.append("not in the configuration: a recipe that ships")
