@@ -478,7 +478,7 @@ def test_a_model_that_lost_too_much_is_not_delivered(evaluated: Evaluation) -> N
         path.write_text(content)
     config["evaluation"]["max_rise"] = {HALF: 100.0}
     evaluated.run(config, f"results/projection/sherpa-ncnn/{HALF}")
-    assert len(list(folder.iterdir())) == 7
+    assert len(list(folder.iterdir())) == 8
 
 
 def test_bad_lines_stop_the_run_before_any_decoding(evaluated: Evaluation) -> None:
