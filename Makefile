@@ -6,7 +6,7 @@ CORES ?= all
 VENV := .venv
 READY := $(VENV)/installed
 
-.PHONY: help setup export test test-fast docs lock clean
+.PHONY: help setup export demo test test-fast docs lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ setup: $(READY) ## create the environment in .venv
 
 export: $(READY) ## export the models of config.yaml that are not on request
 	$(VENV)/bin/snakemake --cores $(CORES)
+
+demo: $(READY) ## serve a page on this machine to try the exported models on
+	$(VENV)/bin/python -m workflow_scripts.demo
 
 # A process a core, which computes on one and takes the files in the order of tests/conftest.py.
 test: $(READY) ## style, types and all tests

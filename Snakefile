@@ -1,38 +1,37 @@
 # From icefall checkpoints to folders that sherpa-ncnn runs. Start with README.md.
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# Of the folder that snakemake runs in. --configfile names others.
-if Path("config.yaml").is_file():
-
-    configfile: "config.yaml"
-
-
+include: "rules/read.smk"
 include: "rules/configured.smk"
 include: "rules/staleness.smk"
 include: "rules/names.smk"
 include: "rules/inputs.smk"
 include: "rules/wanted.smk"
 include: "rules/resources.smk"
+include: "rules/check.smk"
 include: "rules/source.smk"
 include: "rules/inspect.smk"
 include: "rules/trace.smk"
 include: "rules/convert.smk"
 include: "rules/verify.smk"
 include: "rules/quantize.smk"
+include: "rules/search.smk"
 include: "rules/deliver.smk"
 include: "rules/transcribe.smk"
 include: "rules/devices.smk"
 include: "rules/manifest.smk"
 include: "rules/evaluate.smk"
+include: "rules/rule_graph.smk"
 include: "rules/report.smk"
+include: "rules/released.smk"
+include: "rules/release.smk"
 include: "rules/folders.smk"
 include: "rules/summary.smk"
+include: "rules/list.smk"
 
 
 onsuccess:
@@ -53,4 +52,7 @@ rule all:
             for artifact in artifacts_of(name)
         ],
     message:
-        "everything that the configuration asks for is there"
+        "everything that the configuration asks for"
+
+
+include: "rules/targets.smk"

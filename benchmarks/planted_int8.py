@@ -236,7 +236,7 @@ class Gate:
     def judge(self, plant: Plant, files: layout.Files) -> Result:
         """What became of a fault. If it is another calibration, its scales are the right ones."""
         try:
-            found = self._reference.compare(files)
+            found = self._reference.compare(files).figures
         except agreement.NotFiniteError:
             return Result(plant, ["not finite"], None)
         examined = gate.Examined(

@@ -5,31 +5,47 @@ import json
 import math
 import re
 import shlex
-import sys
-from dataclasses import asdict
-from pathlib import Path
-
-#: The project's folder, also where the workflow is a module of another one.
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
-sys.path.insert(0, str(ROOT))
+import urllib.parse
+from dataclasses import asdict, replace
 
 from snakemake.exceptions import WorkflowError
 
-from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
+from transducer2ncnn.workflow import discovered
 from transducer2ncnn.workflow.environment import set_up_scripts
+from transducer2ncnn.workflow.precisions import Auto
 
 set_up_scripts(ROOT)
 
 if not config:
-    raise WorkflowError(
+    refuse(
         f"there is no configuration: no config.yaml in {Path.cwd()}, and no --configfile. Expected "
-        "`models`, the models to export, in one of them."
+        "`models`, the models to export, in one of them, or --config repo_id=<owner>/<name>."
     )
 
+
+def hub_record(repo_id, revision):
+    """Where what is known of a repository at a revision is kept, without an ending."""
+    return Path(".snakemake", "hub", urllib.parse.quote(f"{repo_id}@{revision}", safe=""))
+
+
+@functools.cache
+def repository(repo_id, revision):
+    """A repository on the Hub, looked up once a run and only if something depends on it."""
+    from transducer2ncnn.source import hub
+
+    record = f"{hub_record(repo_id, revision)}.json"
+    # A job goes by what the run that it is part of found: all see the same commit, and only the
+    # run itself needs the network.
+    found = None if workflow.is_main_process else hub.recorded(record)
+    return found or hub.resolve(repo_id, revision, record)
+
+
 try:
-    CONFIG = configuration.parse(config)
+    #: The configuration as Snakemake read it, and what was found of models that it leaves open.
+    STATED, FOUND = discovered.complete(config, repository, hub_record)
+    CONFIG = configuration.parse(STATED)
     for stating in CONFIG.models.values():
         # What is elsewhere is checked when it has arrived.
         if stating.sizes and stating.source != "huggingface" and stating.here():
@@ -38,7 +54,10 @@ try:
 
             check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
 except UserError as e:
-    raise WorkflowError(str(e)) from None
+    refuse(e)
+
+if workflow.is_main_process:
+    print("".join(f"{line}\n" for line in discovered.lines(FOUND)), end="", file=sys.stderr)
 
 #: The precisions by name, whether they are wanted or can be asked for.
 PRECISIONS = CONFIG.known_precisions()
@@ -46,6 +65,9 @@ PRECISIONS = CONFIG.known_precisions()
 RECIPES = {name: precision.to_recipe() for name, precision in PRECISIONS.items()}
 #: Those that are compared with fp32, and not with PyTorch.
 QUANTIZED = [name for name, how in RECIPES.items() if not how.is_plain]
+
+#: Those whose recipe is found by a search.
+SEARCHED = [name for name, precision in PRECISIONS.items() if isinstance(precision, Auto)]
 
 
 def one_of(names):
@@ -76,7 +98,7 @@ def told(function):
         try:
             return function(*args)
         except UserError as e:
-            sys.exit(f"error: {e}")
+            refuse(e)
 
     return wrapper
 

@@ -3,12 +3,13 @@
 
 rule convert:
     input:
-        traced="results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
+        traced=traced("{part}"),
     output:
         **dict(zip(("param", "bin"), stored("{part}", "fp32"))),
     log:
         "logs/{model}/convert-{part}.log",
     cache: CACHING
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:
@@ -18,6 +19,7 @@ rule convert:
         mem_mb=memory(200, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
+        part=lambda wildcards: wildcards.part,
         code=code("convert", "pnnx"),
     message:
         "{wildcards.model}: converting the {wildcards.part} to fp32"

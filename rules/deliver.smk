@@ -21,6 +21,8 @@ for rule_name, names in ALIKE.items():
         output:
             delivered_like(names[0], "{precision}")[:-1],
             tokens="results/{model}/sherpa-ncnn/{precision}/tokens.txt",
+            # Written with them, so that what is changed later differs from it.
+            record=delivery_record("{precision}"),
         log:
             "logs/{model}/deliver-{precision}.log",
         wildcard_constraints:
@@ -46,4 +48,5 @@ for rule_name, names in ALIKE.items():
             " --tokens {input.tokens:q}"
             " {params.gate}"
             " --output {params.folder:q}"
+            " --record {output.record:q}"
             " > {log:q} 2>&1"

@@ -67,4 +67,4 @@ rule verify_target:
         " --tolerance {params.tolerance}"
         " {params.wavs}"
         " --output {output:q}"
-        " > {log:q} 2>&1 && tail -n 1 {log:q}"
+        " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"

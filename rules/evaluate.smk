@@ -2,14 +2,33 @@
 # each is, how fast, in what memory. What is decoded here is verified, and not delivered yet.
 
 
+#: How to search, for the scripts; and what they are given besides, if there are hotwords.
+HOTWORDS = []
 decoding_arguments = f"--decoding {CONFIG.evaluation.decoding}"
 if CONFIG.evaluation.decoding == "modified_beam_search":
     decoding_arguments += f" --num-active-paths {CONFIG.evaluation.num_active_paths}"
+if CONFIG.evaluation.hotwords_file:
+    HOTWORDS = [placed(CONFIG.evaluation.hotwords_file)]
+    decoding_arguments += f" --hotwords-score {CONFIG.evaluation.hotwords_score}"
+
+
+#: How texts are compared, for the scripts.
+scoring_options = f"--normalise {shlex.quote(CONFIG.evaluation.normalise.model_dump_json())}"
+if CONFIG.evaluation.unit:
+    scoring_options += f" --unit {CONFIG.evaluation.unit}"
 
 
 rule check_recordings:
     input:
         lambda wildcards: evaluation_files(wildcards.model),
+        hotwords=HOTWORDS,
+        # What hotwords are made of.
+        description=lambda wildcards: (
+            expand("results/{model}/model.json", **wildcards) if HOTWORDS else []
+        ),
+        tokens=lambda wildcards: (
+            expand("results/{model}/tokens.txt", **wildcards) if HOTWORDS else []
+        ),
     output:
         "results/{model}/evaluation/manifest.jsonl",
     log:
@@ -21,13 +40,19 @@ rule check_recordings:
         mem_mb=memory(400),
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        manifest=lambda wildcards: model_of(wildcards).evaluation,
-        code=code("check_recordings", "soundfile"),
+        manifest=lambda wildcards: evaluation_options(wildcards.model),
+        hotwords=lambda wildcards, input: (
+            f"--hotwords {shlex.join([*input.hotwords, *input.tokens, *input.description])}"
+            if input.hotwords
+            else ""
+        ),
+        code=code("check_recordings", "soundfile", "soxr"),
     message:
-        "{wildcards.model}: checking the recordings of {params.manifest}"
+        "{wildcards.model}: listing the recordings of its evaluation"
     shell:
         "python -m workflow_scripts.check_recordings"
-        " --manifest {params.manifest:q}"
+        " {params.manifest}"
+        " {params.hotwords}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 
@@ -38,6 +63,7 @@ rule decode_pytorch:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         "results/{model}/evaluation/decoded/pytorch/{shard}-of-{shards}.jsonl",
     log:
@@ -51,6 +77,7 @@ rule decode_pytorch:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
+        hotwords=hotwords_option,
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
     message:
@@ -62,9 +89,11 @@ rule decode_pytorch:
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -77,6 +106,7 @@ rule decode_sherpa_ncnn:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         "results/{model}/evaluation/decoded/{precision}/{shard}-of-{shards}.jsonl",
     log:
@@ -89,6 +119,7 @@ rule decode_sherpa_ncnn:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
+        hotwords=hotwords_option,
         cache=cache_of,
         code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
     message:
@@ -103,18 +134,22 @@ rule decode_sherpa_ncnn:
         " --manifest {input.manifest:q}"
         " --tokens {input.tokens:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --shard {wildcards.shard}"
         " --shards {wildcards.shards}"
         " --cache {params.cache:q}"
+        " --code {params.code}"
         " --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule score:
     input:
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
-        pytorch=decoded("pytorch"),
-        sherpa_ncnn=decoded("{precision}"),
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
+        sherpa_ncnn=lambda wildcards: decoded(wildcards.precision, wildcards.model),
     output:
         report(
             "results/{model}/evaluation/{precision}.json",
@@ -134,13 +169,17 @@ rule score:
         runtime=minutes(5, per_minute=0.1, audio_mb=evaluation_mb),
     params:
         code=code("score", "jiwer", "rapidfuzz", "numpy"),
+        scoring=scoring_options,
         decoding=CONFIG.evaluation.decoding,
     message:
         "{wildcards.model}: scoring {wildcards.precision}"
     shell:
         "python -m workflow_scripts.score"
         " --precision {wildcards.precision}"
+        " --description {input.description:q}"
+        " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
+        " {params.scoring}"
         " --pytorch {input.pytorch:q}"
         " --sherpa-ncnn {input.sherpa_ncnn:q}"
         " --decoding {params.decoding}"
@@ -150,8 +189,11 @@ rule score:
 
 rule compare_precisions:
     input:
-        unpack(lambda wildcards: by_precision(wildcards, decoded)),
+        unpack(lambda wildcards: by_precision(wildcards, lambda x: decoded(x, wildcards.model))),
+        description="results/{model}/model.json",
+        tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        pytorch=lambda wildcards: decoded("pytorch", wildcards.model),
     output:
         "results/{model}/evaluation/comparison.json",
     log:
@@ -167,11 +209,16 @@ rule compare_precisions:
     params:
         heard=given_by_precision("--heard"),
         code=code("compare_precisions", "jiwer", "numpy"),
+        scoring=scoring_options,
     message:
-        "{wildcards.model}: comparing the precisions' word error rates"
+        "{wildcards.model}: comparing the error rates of PyTorch and the precisions"
     shell:
         "python -m workflow_scripts.compare_precisions"
+        " --description {input.description:q}"
+        " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
+        " {params.scoring}"
+        " --pytorch {input.pytorch:q}"
         " {params.heard}"
         " --output {output:q}"
         " > {log:q} 2>&1"
@@ -184,6 +231,7 @@ rule measure_speed:
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",
         manifest="results/{model}/evaluation/manifest.jsonl",
+        hotwords=HOTWORDS,
     output:
         report(
             "results/{model}/evaluation/speed.json",
@@ -203,6 +251,7 @@ rule measure_speed:
     params:
         precisions=given_by_precision("--precision"),
         decoding=decoding_arguments,
+        hotwords=hotwords_option,
         rounds=CONFIG.evaluation.rounds,
         threads=CONFIG.transcription.threads,
         code=code("measure_speed", "sherpa-ncnn"),
@@ -215,6 +264,7 @@ rule measure_speed:
         " --tokens {input.tokens:q}"
         " --manifest {input.manifest:q}"
         " {params.decoding}"
+        " {params.hotwords}"
         " --rounds {params.rounds}"
         " --threads {params.threads}"
         " --output {output:q}"

@@ -1,25 +1,16 @@
 # What a model is made of: its files on this machine, in a storage or on the Hub.
 
 import math
-import urllib.parse
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.speech import manifests
 from transducer2ncnn.workflow.models import is_address
 
 
-@functools.cache
 @told
 def snapshot(name):
-    """What there is on the Hub of a model, found out once and only if something depends on it."""
-    from transducer2ncnn.source import hub
-
-    model = CONFIG.models[name]
-    revision = urllib.parse.quote(f"{model.repo_id}@{model.revision}", safe="")
-    record = Path(".snakemake", "hub", f"{revision}.json")
-    # A job goes by what the run that it is part of found: all see the same commit, and only the
-    # run itself needs the network.
-    found = None if workflow.is_main_process else hub.recorded(record)
-    return found or hub.resolve(model.repo_id, model.revision, record)
+    """What there is on the Hub of a model."""
+    return repository(CONFIG.models[name].repo_id, CONFIG.models[name].revision)
 
 
 @told
@@ -32,9 +23,11 @@ def on_hub(name, key):
 
 
 @functools.cache
+@told
 def placed(path):
     """A path of the configuration: in a storage if it is an address there, or else on this
     machine, wherever results go."""
+    inputs.check_name(path)
     return storage(path) if is_address(path) else local(path)
 
 
@@ -53,7 +46,10 @@ def files_of(name, key):
     """The files that a key of a model names; of those on the Hub, what they are here."""
     model = CONFIG.models[name]
     if model.source == "huggingface" and key in model.REMOTE:
-        return [f"results/{owner(name)}/hub/{file.path}" for file in on_hub(name, key)]
+        paths = [file.path for file in on_hub(name, key)]
+        for path in paths:
+            told(inputs.check_name)(path)
+        return [f"results/{owner(name)}/hub/{path}" for path in paths]
     named = getattr(model, key) or []
     return [placed(path) for path in ([named] if isinstance(named, str) else named)]
 
@@ -148,8 +144,25 @@ def compared_wavs(wildcards):
 
 def evaluation_files(name):
     """The manifest that a model is evaluated on, with the recordings that it names."""
-    manifest = CONFIG.models[name].evaluation
-    return [placed(path) for path in manifests.files(manifest)] if manifest else []
+    model = CONFIG.models[name]
+    if not model.evaluation:
+        return []
+    return [placed(path) for path in manifests.files(model.evaluation, model.evaluation_root)]
+
+
+def evaluation_options(name):
+    """The same for a script; what is not stated is left out."""
+    model = CONFIG.models[name]
+    stated = {"manifest": model.evaluation, "root": model.evaluation_root}
+    return " ".join(f"--{key} {shlex.quote(value)}" for key, value in stated.items() if value)
+
+
+def checked_audio(name):
+    """That a model's recordings have been checked; if it has any."""
+    model = CONFIG.models[name]
+    if not (model.evaluation or model.test_wavs or model.calibration_wavs):
+        return []
+    return [f"results/{name}/audio.json"]
 
 
 def source_of(name):
@@ -162,4 +175,19 @@ def source_of(name):
     if model.source == "exp_dir":
         keys = {"exp_dir", "epoch", "iter", "avg", "use_averaged_model"}
         source["chosen"] = model.model_dump(include=keys, exclude_none=True)
+    if name in FOUND:
+        source["found"] = discovered.recorded(FOUND[name])
     return source
+
+
+def origins_of(name):
+    """Where settings come from that were found, and not stated."""
+    model = CONFIG.models[name]
+    if model.source != "huggingface":
+        return {}
+    return discovered.origins(FOUND.get(name, []), model.repo_id)
+
+
+def hotwords_option(wildcards, input):
+    """The hotwords, for the scripts."""
+    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""

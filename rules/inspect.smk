@@ -9,6 +9,7 @@ rule inspect_checkpoint:
         "results/{model}/model.json",
     log:
         "logs/{model}/inspect_checkpoint.log",
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:
@@ -21,6 +22,7 @@ rule inspect_checkpoint:
         family=lambda wildcards: model_of(wildcards).family,
         sizes=lambda wildcards: json.dumps(model_of(wildcards).sizes),
         settings=lambda wildcards: json.dumps(model_of(wildcards).settings),
+        origins=lambda wildcards: json.dumps(origins_of(wildcards.model)),
         code=code("inspect_checkpoint", "torch"),
     message:
         "{wildcards.model}: reading the sizes off {input.checkpoint}"
@@ -30,6 +32,7 @@ rule inspect_checkpoint:
         " --family {params.family:q}"
         " --sizes {params.sizes:q}"
         " --settings {params.settings:q}"
+        " --origins {params.origins:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 

@@ -8,6 +8,10 @@ rule manifest:
         source="results/{model}/source.json",
         description="results/{model}/model.json",
         delivered=lambda wildcards: all_delivered(wildcards.model),
+        tokens="results/{model}/tokens.txt",
+        verification=of_every_precision("results/{model}/verification/{precision}.json"),
+        evaluation=evaluations,
+        records=of_every_precision(delivery_record("{precision}")),
     output:
         "results/{model}/manifest.json",
     log:
@@ -22,6 +26,17 @@ rule manifest:
         runtime=minutes(5, per_gb=10),
     params:
         config=lambda wildcards: json.dumps(configuration_of(wildcards.model)),
+        max_rise=lambda wildcards: json.dumps(
+            {
+                precision: limit
+                for precision, limit in CONFIG.evaluation.max_rise.items()
+                if model_of(wildcards).evaluation
+                and precision in CONFIG.precisions_of(wildcards.model)
+            }
+        ),
+        evaluation=lambda wildcards, input: (
+            f"--evaluation {shlex.join(input.evaluation)}" if input.evaluation else ""
+        ),
         code=code("manifest", *provenance.DISTRIBUTIONS),
     message:
         "{wildcards.model}: writing the manifest"
@@ -29,7 +44,11 @@ rule manifest:
         "python -m workflow_scripts.manifest"
         " --source {input.source:q}"
         " --description {input.description:q}"
-        " --delivered {input.delivered:q}"
+        " --tokens {input.tokens:q}"
+        " --verification {input.verification:q}"
+        " {params.evaluation}"
+        " --max-rise {params.max_rise:q}"
+        " --records {input.records:q}"
         " --config {params.config:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"

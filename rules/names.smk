@@ -1,11 +1,18 @@
 # Names of files: which ncnn files a precision consists of, and where they are.
 
-from transducer2ncnn.base.layout import file_name
+from transducer2ncnn.base.layout import TRANSCRIBE, file_name
+from transducer2ncnn.quantization import sharing
+from transducer2ncnn.workflow import kept
 
 
 def pair(folder, part, precision):
     """The param and the bin of a part."""
     return [f"{folder}/{file_name(part, precision, kind)}" for kind in ("param", "bin")]
+
+
+def traced(part):
+    """TorchScript of a part."""
+    return f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt"
 
 
 def stored(part, precision):
@@ -36,7 +43,12 @@ def delivered_like(precision, name):
     """The same of the folder ``name``, whose files are called as a precision's are."""
     folder = f"results/{{model}}/sherpa-ncnn/{name}"
     files = [f for part, whose in parts_of(precision).items() for f in pair(folder, part, whose)]
-    return [*files, f"{folder}/tokens.txt"]
+    return [*files, f"{folder}/{TRANSCRIBE}", f"{folder}/tokens.txt"]
+
+
+def delivery_record(precision):
+    """What the job that delivers a precision records of its files."""
+    return f"results/{{model}}/delivered/{precision}.json"
 
 
 def network(part):
@@ -46,13 +58,17 @@ def network(part):
     )
 
 
-def decoded(system):
+def decoded(system, model):
     """What a system recognised, in all shards."""
+    shards = CONFIG.evaluation.shards
+    if shards is None:
+        shards = 2 if audio_mb(model, "evaluation") > MINUTE_MB else 1
     return expand(
-        "results/{{model}}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        "results/{model}/evaluation/decoded/{system}/{shard}-of-{shards}.jsonl",
+        model=model,
         system=system,
-        shard=range(1, CONFIG.evaluation.shards + 1),
-        shards=CONFIG.evaluation.shards,
+        shard=range(1, shards + 1),
+        shards=shards,
     )
 
 
@@ -91,11 +107,21 @@ def cache_of(wildcards):
     return f"results/{wildcards.model}/evaluation/cache/{wildcards.get('precision', 'pytorch')}"
 
 
+def recipe_of(name, precision):
+    """How a precision's quantized parts are stored, by part: as its recipe says, less the layers
+    that the model keeps."""
+    keep = CONFIG.models[name].keep
+    return {
+        part: replace(how, keep=(*how.keep, *keep.get(part, ())))
+        for part, how in RECIPES[precision].quantized_parts.items()
+    }
+
+
 @told
 def recipe(wildcards):
-    """How a part is quantized, by the precision's recipe."""
+    """How a part is quantized."""
     precision, part = wildcards.precision, wildcards.part
-    how = RECIPES[precision].quantized_parts.get(part)
+    how = recipe_of(wildcards.model, precision).get(part)
     if how is None:
         raise UserError(
             f"precisions.{precision}: its {part} is not quantized. It is what is in "
@@ -104,10 +130,18 @@ def recipe(wildcards):
     return how
 
 
+def found_recipe(wildcards):
+    """What a search found, of a precision whose recipe is searched."""
+    if wildcards.precision not in SEARCHED:
+        return []
+    return f"results/{wildcards.model}/search/{wildcards.precision}.json"
+
+
 def observed(wildcards):
     """What was observed of the calibration recordings, in all shards."""
-    calibration_wavs(wildcards)  # or else an error that says that there are none
-    shards = CONFIG.calibration_shards()
+    # A shard is a number of whole batches, and without any there is no job.
+    batches = sharing.number_of_batches(len(calibration_wavs(wildcards)))
+    shards = min(CONFIG.calibration_shards(), batches)
     return expand(
         "results/{model}/calibration/{shard}-of-{shards}.npz",
         model=wildcards.model,
@@ -125,3 +159,20 @@ def quantized_files(wildcards, part):
     if how.has_table:
         files.append(scale_table(part, wildcards.precision))
     return expand(files, model=wildcards.model)
+
+
+# Before the run, and not again in each of its jobs.
+if workflow.is_main_process:
+    for name, model in CONFIG.models.items():
+        stored_as = {p: recipe_of(name, p) for p in CONFIG.precisions_of(name)}
+        if any(kept.named(how) for parts in stored_as.values() for how in parts.values()):
+            if model.source == "huggingface" or not model.here():
+                continue
+            # Seldom, so that other runs need not wait for torch.
+            from transducer2ncnn.families.model import weighted_modules
+
+            try:
+                modules = weighted_modules(model.checkpoints()[0], model.family, model.settings)
+                kept.check(modules, stored_as, Path("results", name, "ncnn", "fp32"))
+            except UserError as e:
+                refuse(f"models.{name}: {e}")

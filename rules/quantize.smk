@@ -1,8 +1,6 @@
 # fp32 to quantized precisions: calibration on recordings, scale tables, and what it cost. What is
 # observed of a model is the same for all of its precisions.
 
-from transducer2ncnn.base.files import write_text
-
 
 # No command, whose length the system limits: the recordings may be many.
 rule list_recordings:
@@ -12,15 +10,19 @@ rule list_recordings:
         "results/{model}/calibration/recordings.txt",
     log:
         "logs/{model}/list_recordings.log",
+    # The check of all recordings takes it up.
+    priority: BEFORE_ALL
     localrule: True
+    conda:
+        "../envs/export.yaml"
     threads: 1
     resources:
         mem_mb=memory(200),
         runtime=minutes(5),
     message:
         "{wildcards.model}: listing the calibration recordings"
-    run:
-        write_text(output[0], "".join(f"{wav}\n" for wav in input))
+    script:
+        "../workflow_scripts/list_recordings.py"
 
 
 rule measure_recordings:
@@ -63,8 +65,9 @@ rule observe:
     cache: CACHING
     conda:
         "../envs/export.yaml"
-    # One thread, so that the sums are rounded the same on every machine; shards use more cores.
-    threads: 1
+    # Shards use the cores; where there is but one, an LSTM's layers do. No sum is shared by threads,
+    # so that it is rounded the same on every machine.
+    threads: lambda wildcards: 2 if wildcards.shards == "1" else 1
     resources:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
@@ -81,6 +84,7 @@ rule observe:
         " --recordings {input.recordings:q}"
         " --shard {params.shard}"
         " --shards {params.shards}"
+        " --threads {threads}"
         " --output {output:q}"
         # Seen while it runs, as well as logged: it may take long.
         " 2>&1 | tee {log:q}"
@@ -91,6 +95,7 @@ rule make_scale_table:
         network=stored("{part}", "fp32"),
         # An embedding, such as the decoder's, needs no calibration.
         observed=lambda wildcards: observed(wildcards) if recipe(wildcards).calibrated else [],
+        description="results/{model}/model.json",
     output:
         scale_table("{part}"),
     log:
@@ -115,6 +120,7 @@ rule make_scale_table:
         " --precision {wildcards.precision}"
         " --part {wildcards.part}"
         " --network {input.network:q}"
+        " --description {input.description:q}"
         " --recipe {params.recipe:q}"
         " --observed {input.observed:q}"
         " --output {output:q}"
@@ -128,6 +134,7 @@ rule quantize:
             scale_table("{part}").format(**wildcards) if recipe(wildcards).has_table else []
         ),
         description="results/{model}/model.json",
+        found=found_recipe,
     output:
         stored("{part}", "{precision}"),
     log:
@@ -143,7 +150,11 @@ rule quantize:
         mem_mb=memory(300, per_mb=1),
         runtime=minutes(5, per_gb=20),
     params:
-        recipe=lambda wildcards: recipe(wildcards).for_layers().to_json(),
+        recipe=lambda wildcards, input: (
+            f"--found {shlex.quote(input.found)}"
+            if input.found
+            else f"--recipe {shlex.quote(recipe(wildcards).for_layers().to_json())}"
+        ),
         table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
         code=code("quantize"),
     message:
@@ -155,7 +166,7 @@ rule quantize:
         " --network {input.network:q}"
         " {params.table}"
         " --description {input.description:q}"
-        " --recipe {params.recipe:q}"
+        " {params.recipe}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -176,6 +187,7 @@ rule verify_int8:
         observed=lambda wildcards: (
             observed(wildcards) if RECIPES[wildcards.precision].calibrated else []
         ),
+        found=found_recipe,
         wavs=compared_wavs,
     output:
         report(
@@ -199,9 +211,13 @@ rule verify_int8:
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
-        recipes=lambda wildcards: " ".join(
-            f"--recipe {part} {shlex.quote(how.to_json())}"
-            for part, how in RECIPES[wildcards.precision].quantized_parts.items()
+        recipes=lambda wildcards, input: (
+            f"--found {shlex.quote(input.found)}"
+            if input.found
+            else " ".join(
+                f"--recipe {part} {shlex.quote(how.to_json())}"
+                for part, how in recipe_of(wildcards.model, wildcards.precision).items()
+            )
         ),
         code=code("verify_int8", "ncnn", "kaldi-native-fbank", "soundfile", "soxr", "rapidfuzz"),
     message:

@@ -15,10 +15,12 @@ rule list_rules:
         mem_mb=memory(400),
         runtime=minutes(5),
     params:
-        snakefile=ROOT / "Snakefile",
-        # Without the other models, so that their changes do not make this one's report stale.
+        rules=RulesOf,
+        # What the rules follow from. Without the other models, so that their changes do not make
+        # this one's report stale; nor does how it is published.
         config=lambda wildcards: json.dumps(
-            config | {"models": {wildcards.model: config["models"][wildcards.model]}}
+            STATED
+            | {"models": {wildcards.model: STATED["models"][wildcards.model] | {"release": None}}}
         ),
         workflow=digest("Snakefile", "rules/*.smk"),
         code=code("list_rules"),
@@ -26,9 +28,7 @@ rule list_rules:
         "{wildcards.model}: listing the rules that make it"
     shell:
         "python -m workflow_scripts.list_rules"
-        " --snakefile {params.snakefile:q}"
-        " --config {params.config:q}"
-        " --target results/{wildcards.model}"
+        " --rules {params.rules:q}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 

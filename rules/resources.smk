@@ -1,4 +1,9 @@
-# What jobs need, of the model's size and of the audio's; raised when a job is tried again.
+# What jobs need, of the model's size and of the audio's; raised when a job is tried again. And
+# which come first.
+
+#: The priority of what nearly everything else waits for, and of what may stop the run. Others have
+#: 0.
+MUCH_FOLLOWS, BEFORE_ALL = 1, 2
 
 
 @functools.cache

@@ -40,7 +40,7 @@ rule download:
 
 rule average:
     input:
-        lambda wildcards: checkpoints_of(wildcards.model),
+        checkpoints=lambda wildcards: checkpoints_of(wildcards.model),
     output:
         "results/{model}/averaged.pt",
     log:
@@ -58,10 +58,10 @@ rule average:
         interval=lambda wildcards: ("--interval" if model_of(wildcards).use_averaged_model else ""),
         code=code("average", "torch"),
     message:
-        "{wildcards.model}: averaging {input}"
+        "{wildcards.model}: averaging {input.checkpoints}"
     shell:
         "python -m workflow_scripts.average"
-        " --checkpoints {input:q}"
+        " --checkpoints {input.checkpoints:q}"
         " {params.interval}"
         " --output {output:q}"
         " > {log:q} 2>&1"

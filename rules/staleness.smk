@@ -2,7 +2,9 @@
 
 import hashlib
 
-from transducer2ncnn.workflow.staleness import code_digest
+from transducer2ncnn.workflow.staleness import PARSED, code_digest
+
+PARSED.keep_in(Path(".snakemake", "parsed.json"))
 
 # Whether what does not depend on who makes it is shared with other runs. A rule that said so
 # without --cache would be warned of in every run. All that a cached rule's wildcards change must be

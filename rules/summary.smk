@@ -1,9 +1,10 @@
 # What is said at the end of a run.
 
+import atexit
 import sys
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.workflow import summary
+from transducer2ncnn.workflow import reasons, summary
 
 
 def summarize():
@@ -36,3 +37,34 @@ def summarize():
             print(*summary.lines(Path("results"), jobs), "", sep="\n")
         except UserError as e:
             print(f"error: {e}", file=sys.stderr)
+
+
+def say_why():
+    """Say of a plan what makes it run again what is there."""
+    if workflow.dag is None or not workflow.dryrun:
+        return
+    # Planned, they count as finished.
+    planned = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    # Snakemake names these as what they follow from.
+    made = {str(file) for job in planned for file in job.output}
+    stale = []
+    for job in planned:
+        reason = workflow.dag.reason(job)
+        changed = reason.params_changed
+        stale.append(
+            reasons.Stale(
+                message=str(job.message),
+                params=dict(job.params.items()),
+                before=changed.only_old if changed else (),
+                now=changed.only_new if changed else (),
+                newer={str(file) for file in reason.updated_input} - made,
+                other_files=bool(reason.input_changed),
+            )
+        )
+    for line in reasons.lines(stale):
+        print(line)
+
+
+# Snakemake has no hook for a plan.
+if workflow.is_main_process:
+    atexit.register(say_why)

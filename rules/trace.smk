@@ -1,4 +1,5 @@
-# PyTorch to TorchScript.
+# PyTorch to TorchScript: all parts in one process, for they are made of the same and loading
+# PyTorch takes longer than tracing them.
 
 
 rule trace:
@@ -6,10 +7,11 @@ rule trace:
         checkpoint=checkpoint,
         description="results/{model}/model.json",
     output:
-        "results/{model}/torchscript/{part}_jit_trace-pnnx.pt",
+        **{part: traced(part) for part in PARTS},
     log:
-        "logs/{model}/trace-{part}.log",
+        "logs/{model}/trace.log",
     cache: CACHING
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:
@@ -19,14 +21,12 @@ rule trace:
         mem_mb=memory(400, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        part=lambda wildcards: wildcards.part,
         code=code("trace", "torch"),
     message:
-        "{wildcards.model}: tracing the {wildcards.part}"
+        "{wildcards.model}: tracing the encoder, decoder and joiner"
     shell:
         "python -m workflow_scripts.trace"
         " --checkpoint {input.checkpoint:q}"
         " --description {input.description:q}"
-        " --part {params.part}"
         " --output {output:q}"
         " > {log:q} 2>&1"

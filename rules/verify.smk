@@ -9,13 +9,14 @@ rule make_reference:
         "results/{model}/verification/reference.npz",
     log:
         "logs/{model}/make_reference.log",
+    priority: MUCH_FOLLOWS
     group:
         "export"
     conda:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=memory(500, per_mb=2),
+        mem_mb=memory(500, per_mb=3),
         runtime=minutes(5, per_gb=20),
     params:
         lengths=CONFIG.verification.lengths,
@@ -58,6 +59,7 @@ rule verify:
     params:
         stored=lambda wildcards: PRECISIONS[wildcards.precision].recipe,
         tolerance=lambda wildcards: PRECISIONS[wildcards.precision].tolerance,
+        as_run=CONFIG.verification.target_tolerance,
         code=code("verify", "ncnn"),
     message:
         "{wildcards.model}: comparing {wildcards.precision} in ncnn with PyTorch"
@@ -70,6 +72,7 @@ rule verify:
         " --joiner {input.joiner:q}"
         " --stored {params.stored}"
         " --tolerance {params.tolerance}"
+        " --tolerance-as-run {params.as_run}"
         " --output {output:q}"
         " > {log:q} 2>&1 && tail -n 1 {log:q}"
 

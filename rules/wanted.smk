@@ -4,13 +4,15 @@
 def artifacts_of(name):
     """Everything that the configuration asks for of one model."""
     model = CONFIG.models[name]
-    wanted = [f"results/{{model}}/torchscript/{part}_jit_trace-pnnx.pt" for part in PARTS]
+    wanted = checked_audio(name) + [traced(part) for part in PARTS]
     wanted += ["results/{model}/model.json", "results/{model}/verification/reference.npz"]
     for precision in CONFIG.precisions_of(name):
         wanted += networks_of(precision)
         for part, recipe in RECIPES[precision].quantized_parts.items():
             if recipe.has_table:
                 wanted.append(scale_table(part, precision))
+        if precision in SEARCHED:
+            wanted += searched(precision)
         wanted.append(f"results/{{model}}/verification/{precision}.json")
         wanted += delivered(precision)
         if model.test_wavs:
@@ -36,6 +38,8 @@ def reported(name):
     files["headroom"] = "results/{model}/verification/headroom.json"
     if quantized := [p for p in precisions if RECIPES[p].quantized_parts]:
         files["quantization"] = [f"results/{{model}}/quantization/{p}.json" for p in quantized]
+    if found := [p for p in precisions if p in SEARCHED]:
+        files["searches"] = [f"results/{{model}}/search/{p}.json" for p in found]
     if CONFIG.models[name].evaluation:
         folder = "results/{model}/evaluation"
         files["evaluation"] = [f"{folder}/{p}.json" for p in precisions]
@@ -57,13 +61,20 @@ def folders():
         yield f"results/{name}", artifacts_of(name)
         for precision in PRECISIONS:
             folder = f"results/{name}/sherpa-ncnn/{precision}"
-            yield folder, expand(delivered(precision), model=name)
+            yield folder, checked_audio(name) + expand(delivered(precision), model=name)
 
 
 def gate(wildcards):
     """The evaluation that a model must pass to be delivered, if there is one."""
     gated = model_of(wildcards).evaluation and wildcards.precision in CONFIG.evaluation.max_rise
     return f"results/{wildcards.model}/evaluation/{wildcards.precision}.json" if gated else []
+
+
+def evaluations(wildcards):
+    """The evaluation of each precision of a model, if it is evaluated."""
+    if not model_of(wildcards).evaluation:
+        return []
+    return of_every_precision("results/{model}/evaluation/{precision}.json")(wildcards)
 
 
 def max_rise(wildcards, input):
@@ -77,16 +88,18 @@ def max_rise(wildcards, input):
 def configuration_of(name):
     """What of the configuration a model is made with."""
     # As stated: a pattern may stand for more recordings than a command can name.
-    stated = config["models"][name]
+    stated = STATED["models"][name]
     wavs = {key: stated[key] for key in ("test_wavs", "calibration_wavs") if key in stated}
     precisions = {}
     for precision in CONFIG.precisions_of(name):
         # Less the number of jobs, which changes nothing.
         chosen = PRECISIONS[precision].model_dump(exclude={"shards"}, exclude_none=True)
-        parts = {part: asdict(x) for part, x in RECIPES[precision].quantized_parts.items()}
-        precisions[precision] = chosen | {"stored": parts_of(precision) | parts}
+        parts = {part: asdict(x) for part, x in recipe_of(name, precision).items()}
+        if precision not in SEARCHED:
+            chosen["stored"] = parts_of(precision) | parts
+        precisions[precision] = chosen
     return {
-        "model": CONFIG.models[name].model_dump() | wavs,
+        "model": CONFIG.models[name].model_dump(exclude={"release"}) | wavs,
         "precisions": precisions,
         "verification": CONFIG.verification.model_dump(),
     }

@@ -57,22 +57,26 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def open(self, page: Path, width: int) -> list[str]:
-        """Open a file in a window of some width; return what is wrong with it."""
+    def open(self, page: Path | str, width: int) -> list[str]:
+        """Open a file or an address in a window of some width; return what is wrong with it.
+
+        A page that is served may load what is beside it there, and nothing else.
+        """
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
         )
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)  # those so far are of another page
-        address = page.resolve().as_uri()
+        address = page if isinstance(page, str) else page.resolve().as_uri()
         self.driver.get(address)
         wrong = [f"console: {entry['message']}" for entry in self.driver.get_log("browser")]
         for event in self._events():
             match event["method"], event["params"]:
                 case "Network.requestWillBeSent", {"request": {"url": url}}:
                     # A page without an icon says so in a data address, which asks for nothing.
-                    if url != address and not url.startswith("data:"):
+                    own = url == address or (isinstance(page, str) and url.startswith(page))
+                    if not own and not url.startswith("data:"):
                         wrong.append(f"request: {url}")
                 case "Network.loadingFailed", {"errorText": text}:
                     wrong.append(f"failed request: {text}")
@@ -84,13 +88,13 @@ class Browser:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
+def browser(*flags: str) -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # The profile is still being written while the browser ends.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=Service(DRIVER))
         try:

@@ -27,9 +27,10 @@ Files = dict[str, bytes]
 
 @dataclass
 class Lie:
-    """What an answer states in place of the truth; a body of bytes is sent as it is."""
+    """What an answer states in place of the truth, None being nothing; a body of bytes is sent as
+    it is."""
 
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str | None] = field(default_factory=dict)
     body: bytes | None = None
     status: int | None = None
 
@@ -166,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
                 sibling["lfs"] = {"sha256": hash_, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
         page = {"_id": "1", "id": repo_id, "modelId": repo_id, "sha": commit, "siblings": siblings}
+        page["private"] = repo_id in self.server.private
         self._reply(200, {"Content-Type": "application/json"}, json.dumps(page).encode())
 
     def _stored(self, sha256: str) -> tuple[bytes, str]:
@@ -194,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(self._lie.status or status)
         body = body if self._lie.body is None else self._lie.body
         for name, value in (headers | self._lie.headers).items():
-            self.send_header(name, value)
+            if value is not None:
+                self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "HEAD":

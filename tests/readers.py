@@ -32,7 +32,7 @@ from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import checkpoint, npz, param, scale_table, tokens, weights
 from transducer2ncnn.quantization import sharing, statistics
 from transducer2ncnn.report import artifacts
-from transducer2ncnn.source import averaging, hub
+from transducer2ncnn.source import averaging, hub, persistence
 from transducer2ncnn.speech import audio, recordings
 from transducer2ncnn.workflow import config, provenance
 
@@ -306,14 +306,17 @@ def _hub_client() -> dict[str, Path]:
 def ask_hub(folder: Path) -> None:
     where = _hub_client()
     where["folder"] = folder
-    waits, cache_folder = hub.WAITS, huggingface_hub.constants.HF_HUB_CACHE
-    hub.WAITS, huggingface_hub.constants.HF_HUB_CACHE = (), str(folder / "deep/er/still/hub")
+    waits, cache_folder = persistence.WAITS, huggingface_hub.constants.HF_HUB_CACHE
+    persistence.WAITS, huggingface_hub.constants.HF_HUB_CACHE = (
+        (),
+        str(folder / "deep/er/still/hub"),
+    )
     try:
         snapshot = hub.resolve("owner/model", "main", folder / "deep/er/record.json")
         file = snapshot.file("tokens.txt", "models.m.tokens")
         hub.download("owner/model", snapshot.commit, file, folder / "deep/er/got")
     finally:
-        hub.WAITS, huggingface_hub.constants.HF_HUB_CACHE = waits, cache_folder
+        persistence.WAITS, huggingface_hub.constants.HF_HUB_CACHE = waits, cache_folder
         given = {"page", "headers", "body", "deep/er/record.json", "deep/er/got"}
         for name in {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}:
             assert name in given or name.startswith("deep/er/still/hub/"), name

@@ -25,6 +25,20 @@ def test_sixteen_kilohertz_mono_is_read_as_it_is(tmp_path: Path, capsys) -> None
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_noted", set())
+
+
+def test_of_many_that_are_converted_one_is_named(tmp_path: Path, capsys) -> None:
+    for name, rate in (("a", 8000), ("b", 8000), ("c", 44100), ("d", 8000)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(8000), rate)
+        audio.read(tmp_path / f"{name}.wav")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "a.wav: 8000 Hz, resampled to 16000 Hz; others like it are not named" in first
+    assert "c.wav: 44100 Hz" in second
+
+
 def test_another_rate_is_resampled_and_said(tmp_path: Path, capsys) -> None:
     soundfile.write(tmp_path / "x.wav", tone(8000), 8000)
     samples = audio.read(tmp_path / "x.wav")
@@ -49,6 +63,30 @@ def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, message: str
         path.write_bytes(content)
     with pytest.raises(UserError, match=f"{path}: {message}"):
         audio.read(path)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LFS, "x.wav: is a Git LFS pointer, .*12,345 bytes.*git lfs pull"),
+        (b"<!DOCTYPE html><html>", "x.wav: is a web page"),
+        (b"\0\0\0\x20ftypM4A ", "x.wav: is an MP4 or M4A file, which cannot be read.*ffmpeg"),
+        (b"#!AMR\n", "x.wav: is an AMR file"),
+    ],
+)
+def test_what_is_no_recording_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        audio.check(tmp_path / "x.wav")
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").symlink_to(tmp_path / "gone.wav")
+    with pytest.raises(UserError, match="no such recording. It is a link to .*gone.wav"):
+        audio.check(tmp_path / "x.wav")
 
 
 def test_a_recording_without_samples(tmp_path: Path) -> None:

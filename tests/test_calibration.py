@@ -200,6 +200,17 @@ def test_the_number_of_threads_does_not_matter() -> None:
     assert_same(observe([batch]), two)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_chunks_that_are_worked_on_at_once_are_counted_as_one_after_the_other(
+    threads: int,
+) -> None:
+    """Of a long recording by itself, and of several that end at different times."""
+    for seconds in ([9.3], [4.0, 1.0, 6.1, 2.7]):
+        batch = noises(seconds)
+        together = observing.observe(small_model(), whole([batch]), threads=threads)
+        assert_same(together, observe([batch]))
+
+
 @pytest.mark.parametrize(
     ("count", "sizes"),
     [(0, []), (1, [1]), (5, [3, 2]), (40, [16, 16, 8]), (80, [20] * 4), (140, [32] * 4 + [12])],

@@ -270,7 +270,7 @@ OTHER_ARCHITECTURES = {
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing", "no such checkpoint"),
+        ("missing", "there is no file"),
         ("truncated", "not a checkpoint that torch can read"),
         ("text", "not a checkpoint that torch can read"),
         ("empty", "not a checkpoint that torch can read"),

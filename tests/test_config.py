@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import pytest
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.quantization.recipes import SHIPPED, Part, Table
-from transducer2ncnn.workflow import config
+from transducer2ncnn.workflow import config, yaml_file
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +54,67 @@ def test_each_source_has_its_keys() -> None:
     # What is in a repository is not looked for here.
     remote = config.parse(hub(test_wavs="wavs/*.wav")).models["m"]
     assert (remote.revision, remote.test_wavs) == ("main", ["wavs/*.wav"])
+    # A key that only one of them has says which it is.
+    for raw in (exp_dir(epoch=1), hub()):
+        stated = config.parse(raw)
+        del raw["models"]["m"]["source"]
+        assert config.parse(raw) == stated
+
+
+RELEASE = {"version": "1", "license": "mit", "language": "en"}
+
+
+def test_a_release_has_what_a_person_stated() -> None:
+    parsed = config.parse(minimal(release=RELEASE | {"version": date(2026, 11, 25)}))
+    release = parsed.models["m"].release
+    assert release is not None
+    # What YAML makes of a date.
+    assert (release.version, release.language, release.private) == ("2026-11-25", ["en"], True)
+    assert parsed.released("m") == ["fp16"]
+    assert config.parse(minimal()).released("m") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"license": None}, "models.m.release.license: expected a text"),
+        ({"licence": "mit"}, "models.m.release.licence: unknown key. Did you mean `license`?"),
+        ({"license": "other"}, "expected `license_name` and `license_link` with the license other"),
+        ({"language": "English"}, "expected a code of two or three letters"),
+        ({"language": []}, "models.m.release.language: expected at least 1 in it"),
+        ({"version": 1.10}, 'models.m.release.version: expected a text, in quotes: "1.1"'),
+        ({"version": "../../x"}, "models.m.release.version: expected letters, digits"),
+        ({"name": "a/b"}, "models.m.release.name: expected letters, digits"),
+        ({"repo_id": "../x"}, "models.m.release.repo_id: expected <owner>/<name>"),
+        ({"revision": "a b"}, "models.m.release.revision: expected a branch"),
+        ({"template": "card.md"}, "models.m.release.template: there is no file 'card.md'"),
+        (
+            {"precisions": ["int8"]},
+            "the model is not exported in 'int8'. Expected some of fp32",
+        ),
+        (
+            {"precisions": ["fp32", "fp16"]},
+            "fp16 and fp32 both have a encoder_jit_trace-pnnx.ncnn.bin",
+        ),
+        ({"evaluated_on": {"dataset": "x"}}, "models.m.release.evaluated_on.name: missing"),
+    ],
+)
+def test_what_is_wrong_with_a_release_is_said(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        config.parse(minimal(release=RELEASE | changes))
+
+
+@pytest.mark.parametrize("key", RELEASE)
+def test_what_a_release_needs_is_asked_for(key: str) -> None:
+    stated = {k: v for k, v in RELEASE.items() if k != key}
+    with pytest.raises(UserError, match=rf"models\.m\.release\.{key}: missing\. Expected"):
+        config.parse(minimal(release=stated))
+
+
+def test_published_error_rates_are_of_something() -> None:
+    stated = minimal(release=RELEASE, evaluation="texts.tsv")
+    with pytest.raises(UserError, match=r"models\.m\.release\.evaluated_on: missing"):
+        config.parse(stated)
 
 
 def test_a_model_may_choose_its_precisions_and_wavs() -> None:
@@ -62,12 +127,12 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
     ("raw", "message"),
     [
         ({}, "models: missing. Expected"),
-        ({"models": {}}, "models: .*at least 1 item"),
+        ({"models": {}}, "models: expected at least 1 in it; found nothing"),
         (minimal() | {"precision": {}}, "precision: unknown key. Did you mean `precisions`"),
         (minimal(chekpoint="x.pt"), "models.m.chekpoint: unknown key. Did you mean `checkpoint`"),
         ({"models": {"m": {"tokens": "tokens.txt"}}}, "models.m.checkpoint: missing. Expected the"),
         (minimal(checkpoint="y.pt"), "models.m.checkpoint: there is no file 'y.pt'"),
-        (minimal(checkpoint=3), "models.m.checkpoint: .*valid string; found 3"),
+        (minimal(checkpoint=3), "models.m.checkpoint: expected a text; found 3"),
         (minimal(family="gru"), "models.m.family: expected one of .*lstm.*; found 'gru'"),
         (
             minimal(test_wavs="s3://bucket/*.wav"),
@@ -77,29 +142,35 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal(test_wavs="nowhere/*.wav"), "models.m.test_wavs: no file matches 'nowhere"),
         (
             minimal(sizes={"encoder_dim": "big"}),
-            "models.m.sizes.encoder_dim: .*integer; found 'big'",
+            "models.m.sizes.encoder_dim: expected a whole number; found 'big'",
         ),
         (minimal(precisions=["int4"]), "models.m.precisions: 'int4' is not configured. Expected"),
         (minimal() | {"precisions": {"fp32": {"tolerence": 1}}}, "fp32.tolerence: .*`tolerance`"),
-        (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: .*greater than 0"),
-        (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: .*greater than or equal to 9"),
-        (minimal() | {"transcription": {"threads": True}}, "transcription.threads: .*integer"),
+        (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: expected more than 0"),
+        (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: expected at least 9; found 5"),
+        (
+            minimal() | {"transcription": {"threads": True}},
+            "transcription.threads: expected a whole",
+        ),
         ({"models": {"../m": minimal()["models"]["m"]}}, "'../m' cannot name a model"),
         ({"models": {"a/b": minimal()["models"]["m"]}}, "'a/b' cannot name a model"),
-        ({"models": [1]}, "models: .*dict"),
+        ({"models": [1]}, "models: expected keys and values"),
         (minimal() | {"precisions": {}}, "precisions: empty"),
         (minimal(tokens=None), "models.m.tokens: missing. Expected the model's tokens.txt, or in"),
         (minimal(source="git"), "models.m.source: expected one of file, exp_dir, huggingface; f"),
         (minimal(source=["file"]), r"models.m.source: expected one of .*found \['file'\]"),
-        ({"models": {"m": "x.pt"}}, "models.m: .*dictionary.*found 'x.pt'"),
-        (minimal(repo_id="a/b"), "models.m.repo_id: unknown key. .*Known here: family"),
-        (exp_dir(), "models.m: expected one of `epoch` and `iter`; found neither"),
+        ({"models": {"m": "x.pt"}}, "models.m: expected keys such as .*found 'x.pt'"),
+        (
+            minimal(source="file", repo_id="a/b"),
+            "models.m.repo_id: unknown key. .*Known here: family",
+        ),
+        (exp_dir(), "found neither. In exp there are epoch-1.pt, epoch-2.pt and no checkpoint-N"),
         (exp_dir(epoch=1, iter=1), "models.m: expected one of `epoch` and `iter`; found both"),
         (exp_dir(epoch=3), "models.m.epoch: exp has no epoch-3.pt. There: epoch-1.pt, epoch-2.pt"),
         (exp_dir(iter=9), "models.m.iter: exp has 0 of the 1 checkpoints"),
-        (exp_dir(epoch=0), "models.m.epoch: .*greater than or equal to 1"),
+        (exp_dir(epoch=0), "models.m.epoch: expected at least 1; found 0"),
         (exp_dir(epoch=1, exp_dir="nowhere"), "models.m.exp_dir: there is no folder 'nowhere'"),
-        (exp_dir(epoch=1, use_averaged_model=1), "models.m.use_averaged_model: .*boolean; found 1"),
+        (exp_dir(epoch=1, use_averaged_model=1), "models.m.use_averaged_model: expected true or"),
         (hub(repo_id="x"), "models.m.repo_id: expected <owner>/<name>.*found 'x'"),
         (hub(repo_id="../../x"), "models.m.repo_id: expected <owner>/<name>"),
         (hub(checkpoint="/x.pt"), "models.m.checkpoint: expected a path in the repository"),
@@ -123,7 +194,7 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             minimal() | {"precisions": {"target-max": {"recipe": "int8"}}},
             "'target-max' cannot name a precision: it names other files",
         ),
-        (minimal() | {"targets": ["pentium"]}, "targets.0: input should be 'cortex-a53'"),
+        (minimal() | {"targets": ["pentium"]}, "targets.0: expected one of 'cortex-a53'"),
         (minimal() | {"precisions": {"speed": {"recipe": "fp16"}}}, "'speed' cannot name a prec"),
         (minimal() | {"precisions": {"fp16": {"recipe": "int8"}}}, "fp16 is plain fp16 and cannot"),
         (minimal() | {"precisions": {"int8": {"tolerance": 0.1}}}, "int8.tolerance: unknown key"),
@@ -150,13 +221,36 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             "precisions.int8.thresholds: int8 has no scale table. Expected .* recipe int8-table",
         ),
         (minimal() | {"precisions": {"int8": {"rest": "int4"}}}, "precisions.int8.rest: .*'int4'"),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {}}}},
+            "precisions.mine.auto: expected a budget, one or more of max_differing_frames, min_agr",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rises": 0.1}}}},
+            "precisions.mine.auto.max_rises: unknown key. Did you mean `max_rise`.*minimise, sec",
+        ),
+        (
+            minimal() | {"precisions": {"mine": {"auto": {"max_rise": 0.1}, "recipe": "int8"}}},
+            "precisions.mine.recipe: unknown key. Known here: min_agreement",
+        ),
+        (
+            minimal() | {"precisions": {"fp16": {"auto": {"max_rise": 0.1}}}},
+            "fp16 is plain fp16 and cannot",
+        ),
+        (
+            minimal(test_wavs="wavs/*.wav") | {"precisions": {"mine": {"auto": {"max_rise": 0.2}}}},
+            "precisions.mine.auto.max_rise: m has no `evaluation`.* max_differing_frames or min_",
+        ),
         (minimal(calibration_wavs="empty.txt"), "calibration_wavs: no file matches 'empty.txt'"),
         (minimal(evaluation="gone.tsv"), "models.m.evaluation: there is no file or folder 'gone"),
         (minimal(evaluation="x.pt"), "models.m.evaluation: x.pt: expected a table"),
         (minimal(evaluation="wavs"), "models.m.evaluation: wavs: is a folder, but not Kaldi's"),
         (minimal() | {"evaluation": {"decoding": "beam"}}, "evaluation.decoding: .*found 'beam'"),
         (minimal() | {"evaluation": {"shard": 2}}, "evaluation.shard: .*mean `shards`"),
-        (minimal() | {"evaluation": {"max_rise": {"fp16": -1.0}}}, "max_rise.fp16: .*equal to 0"),
+        (
+            minimal() | {"evaluation": {"max_rise": {"fp16": -1.0}}},
+            "max_rise.fp16: expected at least 0",
+        ),
         (minimal() | {"evaluation": {"max_rise": {"int4": 1.0}}}, "max_rise.int4: no model is ev"),
         (
             minimal() | {"evaluation": {"max_rise": {"fp16": 1.0}}},
@@ -310,6 +404,195 @@ def test_a_precision_of_ones_own_overrides_its_recipe() -> None:
     assert encoder.changes == {"InnerProduct": "int8-dynamic", "conv_*": "fp16"}
     assert encoder.table == Table("percentile", 99.99)
     assert recipe.plain == {"decoder": "fp16"}
+
+
+def test_a_source_is_told_by_its_keys() -> None:
+    named = {"tokens": "tokens.txt"}
+    trained = config.parse({"models": {"m": named | {"exp_dir": "exp", "epoch": 2}}})
+    assert trained.models["m"].source == "exp_dir"
+    remote = config.parse({"models": {"m": named | {"repo_id": "a/b", "checkpoint": "x.pt"}}})
+    assert remote.models["m"].source == "huggingface"
+    both = named | {"exp_dir": "exp", "epoch": 2, "checkpoint": "x.pt"}
+    with pytest.raises(UserError, match=r"models.m.checkpoint: unknown key"):
+        config.parse({"models": {"m": both}})
+
+
+@pytest.mark.parametrize("raw", [3, [1], "x", None, True, 1.5, {"a": 1}])
+def test_no_message_is_in_the_validators_own_words(raw: Any) -> None:
+    """Whatever has another type than is expected, on each level."""
+    whole = minimal(sizes={}, settings={}, on_request=False, test_wavs="wavs") | {
+        "precisions": {"int8": {"keep": {"encoder": ["x"]}, "min_agreement": 0.5}, "fp16": {}},
+        "verification": {"lengths": [9], "segments": 1},
+        "targets": [],
+        "evaluation": {"max_rise": {}, "decoding": "greedy_search"},
+    }
+
+    def replaced(value: Any) -> Iterator[Any]:
+        yield raw
+        if isinstance(value, dict):
+            for key, below in value.items():
+                yield from (value | {key: other} for other in replaced(below))
+
+    refused = 0
+    for case in replaced(whole):
+        if not isinstance(case, dict):  # Snakemake's own word
+            continue
+        try:
+            config.parse(case)
+        except UserError as e:
+            refused += 1
+            assert not re.search(
+                r"[Ii]nput should|valid dict|instance of|pydantic|errors\.", str(e)
+            )
+    assert refused > 10
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "list.txt").write_text("~/wavs/b.wav\n")
+    there = {"checkpoint": "~/x.pt", "tokens": "~/tokens.txt", "test_wavs": ["~/wavs/a*.wav"]}
+    parsed = config.parse(minimal(**there, calibration_wavs="~/list.txt")).models["m"]
+    assert parsed.checkpoints() == [f"{tmp_path}/x.pt"]
+    assert parsed.test_wavs == [f"{tmp_path}/wavs/a.wav"]
+    assert parsed.calibration_wavs == [f"{tmp_path}/wavs/b.wav"]
+    assert config.parse(exp_dir(exp_dir="~/exp", epoch=1)).models["m"].checkpoints() == [
+        f"{tmp_path}/exp/epoch-1.pt"
+    ]
+
+
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+    b"size 331123456\n"
+)
+PAGE = b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
+
+#: Every key that names files here, as it could name one that is none.
+INPUTS: list[tuple[str, Callable[[str], dict[str, Any]]]] = [
+    ("checkpoint", lambda path: minimal(checkpoint=path)),
+    ("tokens", lambda path: minimal(tokens=path)),
+    ("bpe_model", lambda path: minimal(bpe_model=path)),
+    ("test_wavs", lambda path: minimal(test_wavs=path)),
+    ("test_wavs", lambda path: minimal(test_wavs=["wavs/a.wav", f"{path[:-1]}?"])),
+    ("calibration_wavs", lambda path: minimal(calibration_wavs=[path])),
+    ("transcripts", lambda path: minimal(transcripts=path)),
+    ("evaluation", lambda path: minimal(evaluation=path)),
+]
+
+
+@pytest.mark.parametrize(("key", "naming"), INPUTS)
+def test_what_stands_in_for_a_file_is_named(
+    tmp_path: Path, key: str, naming: Callable[[str], dict[str, Any]]
+) -> None:
+    path = tmp_path / "stand-in.tsv"
+
+    def refused(message: str) -> None:
+        with pytest.raises(UserError, match=rf"models\.m\.{key}: .*stand-in.tsv.*{message}"):
+            config.parse(naming("stand-in.tsv"))
+
+    path.write_bytes(POINTER)
+    refused("Git LFS pointer.* 331,123,456 bytes.*`git lfs pull`")
+    path.write_bytes(PAGE)
+    refused("a web page.*/resolve/")
+    path.unlink()
+    path.symlink_to("/mnt/gone/x.pt")
+    refused("is a link to '/mnt/gone/x.pt', which is not there")
+    path.unlink()
+    (tmp_path / "gone").symlink_to("/mnt/gone")
+    with pytest.raises(UserError, match=rf"models\.m\.{key}"):
+        config.parse(naming("gone/stand-in.tsv"))
+
+
+def test_a_training_folders_checkpoints_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "exp/epoch-1.pt").write_bytes(POINTER)
+    with pytest.raises(UserError, match=r"models.m.epoch: 'exp/epoch-1.pt' is a Git LFS pointer"):
+        config.parse(exp_dir(epoch=2, avg=2))
+    (tmp_path / "exp/epoch-99.pt").symlink_to("/mnt/gone.pt")
+    with pytest.raises(UserError, match=r"models.m.epoch: 'exp/epoch-99.pt' is a link to '/mnt/g"):
+        config.parse(exp_dir(epoch=99))
+    with pytest.raises(UserError, match=r"models.m.exp_dir: 'x.pt' is a file. Expected a folder"):
+        config.parse(exp_dir(exp_dir="x.pt", epoch=1))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("wavs", "'wavs' is a folder. Expected a file"),
+        ("gone/x.pt", r"there is no file 'gone/x.pt' \(looked for from"),
+        ("$HOME/x.pt", "variables such as .HOME are not replaced"),
+        ("a" * 300, "cannot name a file .file name too long"),
+        ("x.pt/y", "there is no file 'x.pt/y'"),
+        ("a\0b", "cannot name a file"),
+        ("/dev/null", "is a device or a pipe"),
+        ("https://huggingface.co/a/b/x.pt", "a model on the Hub by `repo_id`"),
+        ("a{b}/x.pt", "has a brace in its name, .*: `ln -s 'a{b}/x.pt' another-name`"),
+    ],
+)
+def test_what_is_no_file_is_said_to_be_none(path: str, message: str) -> None:
+    for key in ("checkpoint", "tokens"):
+        with pytest.raises(UserError, match=f"models.m.{key}: .*{message}"):
+            config.parse(minimal(**{key: path}))
+
+
+def test_what_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Any, mode: str = "r", **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("transducer2ncnn.base.inputs.open", denied, raising=False)
+    with pytest.raises(UserError, match="'x.pt' may not be read .permission denied.*chmod"):
+        config.parse(minimal())
+
+
+def test_braces_are_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "wavs/{c}.wav").touch()
+    for naming in ("wavs", "wavs/*.wav", "wavs/{c}.wav"):
+        with pytest.raises(UserError, match="test_wavs: 'wavs/{c}.wav' has a brace in its name"):
+            config.parse(minimal(test_wavs=naming))
+    with pytest.raises(UserError, match=r"'wavs/{a,b}.wav': braces are not expanded here. Expe"):
+        config.parse(minimal(test_wavs="wavs/{a,b}.wav"))
+
+
+def test_a_list_file_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("wavs/a.wav\n\nwavs/c.wav\n")
+    with pytest.raises(UserError, match="test_wavs: list.txt, line 3: there is no file 'wavs/c"):
+        config.parse(minimal(test_wavs="list.txt"))
+
+
+def test_names_are_as_long_as_files_may_be() -> None:
+    assert config.parse({"models": {"m" * 100: minimal()["models"]["m"]}})
+    with pytest.raises(UserError, match="cannot name a model: expected at most 100 letters") as e:
+        config.parse({"models": {"m" * 256: minimal()["models"]["m"]}})
+    assert len(str(e.value)) < 500
+    with pytest.raises(UserError, match="cannot name a precision: expected at most 100"):
+        config.parse(minimal() | {"precisions": {"p" * 256: {"recipe": "int8"}}})
+    with pytest.raises(UserError, match="longer than the 240 bytes that a file's name"):
+        config.parse(hub(checkpoint=f"exp/{'é' * 125}.pt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models:\n  m:\n\tcheckpoint: x\n", "line 3, column 1: .*not with tabs"),
+        ("models:\n  m: [1, 2\n", "line 3, column 1: is no YAML: .*starts in line 2"),
+        ("models: {a: 1}\nmodels: {b: 2}\n", "line 2: the key 'models' is there already, in li"),
+        ("models:\n  m: {x: 1}\n  m: {x: 2}\n", "line 3: the key 'm' is there already, in line 2"),
+        ("- 1\n", "expected keys and values, such as `models:`, at its top"),
+        ("", "expected keys and values"),
+    ],
+)
+def test_yaml_that_is_wrong_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"my.yaml(, |: ){message}"):
+        yaml_file.check(path)
+
+
+def test_yaml_that_is_right_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("a: &a {x: 1}\nb: {<<: *a, <<: *a, y: *a}\nc: [*a, *a]\n")
+    yaml_file.check(path)
+    path.write_text(json.dumps(minimal(), indent="\t"))
+    yaml_file.check(path)
 
 
 def test_all_that_is_wrong_is_in_one_message() -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import pytest
 import sentencepiece
+import soundfile
+import soxr
 import torch
-from conftest import ROOT
+from conftest import ROOT, stored
 
 from transducer2ncnn.base import layout
 from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.export import delivery
 from transducer2ncnn.families import model
 from transducer2ncnn.formats import checkpoint, tokens
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.speech import audio
 
 DIGITS = ROOT / "models" / "digits"
@@ -56,3 +63,40 @@ def test_sherpa_ncnn_hears_the_shipped_wavs(precision: str, digits: Path, tmp_pa
     recordings = {wav: audio.read(DIGITS / "test_wavs" / wav) for wav in said}
     heard = transcription.sherpa_texts(tmp_path / "sherpa", recordings, threads=1, tail_seconds=0.5)
     assert jiwer.wer(list(said.values()), heard) <= 0.03
+
+
+def transcribed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The script of a delivered folder, run as a user runs it: from anywhere, with no project."""
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd="/", env=variables, capture_output=True, text=True)
+
+
+def test_a_delivered_folder_runs_itself_on_any_recording(digits: Path, tmp_path: Path) -> None:
+    """Of quantized files too, which have other names, and of audio of other kinds."""
+    recipe = SHIPPED["int8"]
+    files = stored(layout.ncnn_files(digits / "fp32"), recipe, tmp_path / "int8")
+    files["decoder"] = layout.ncnn_files(digits / "fp16")["decoder"]
+    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    folder = tmp_path / "sherpa ncnn"
+    delivery.deliver(files, description, DIGITS / "tokens.txt", folder)
+    script = folder / "transcribe.py"
+
+    wav = DIGITS / "test_wavs" / "1.wav"
+    samples, rate = soundfile.read(wav)
+    assert rate == 16000
+    slow = soxr.resample(samples, 16000, 8000)
+    telephone = tmp_path / "telephone.flac"
+    soundfile.write(telephone, np.stack([slow, slow], axis=1), 8000)
+    done = transcribed(script, wav, telephone)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{wav}: EIGHT TWO SIX", f"{telephone}: EIGHT TWO SIX"]
+
+    for arguments, message in (
+        ([wav, "gone.wav"], "error: there is no recording gone.wav\n"),
+        ([DIGITS / "tokens.txt"], f"error: {DIGITS / 'tokens.txt'} cannot be read as audio: "),
+        ([], "Transcribe recordings with the model in this folder"),
+    ):
+        done = transcribed(script, *arguments)
+        assert done.returncode == 1 and message in done.stderr
+        assert "Traceback" not in done.stderr and not done.stdout

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from conftest import GOLDEN, ROOT, Export, export, lstm_architecture
 from test_workflow import Config, Workflow
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.engines import search
+from transducer2ncnn.engines import hotwords, search
 from transducer2ncnn.engines.pytorch import TorchTransducer
 from transducer2ncnn.engines.runtime import NcnnTransducer
 from transducer2ncnn.engines.search import Decoding
@@ -133,6 +132,55 @@ def test_the_beam_adds_the_probabilities_of_paths_with_the_same_tokens() -> None
     samples = np.zeros(1600, dtype=np.float32)
     assert search.decode(Scripted(probabilities), samples) == [3]
     assert search.decode(Scripted(probabilities), samples, BEAM) == [1]
+
+
+def test_the_reference_emits_a_token_2_that_is_a_word() -> None:
+    transducer = Scripted(lambda frame, last: [0.05, 0.04, 0.9, 0.01])
+    samples = np.zeros(1600, dtype=np.float32)
+    for how in (search.GREEDY, BEAM):
+        reference = dataclasses.replace(how, never_emitted=(0,))
+        assert set(search.decode(transducer, samples, reference)) == {2}
+        assert search.decode(transducer, samples, how) == []
+
+
+HOTWORDS = [
+    (["<sos/eos> A <sos/eos>", "A A"], 1.5),
+    (["A", "A B", "B A A", "<sos/eos> B"], 0.5),
+    (["C C C", "C", "<sos/eos> <sos/eos>"], 4.0),
+]
+
+
+@pytest.mark.parametrize(("phrases", "score"), HOTWORDS)
+def test_hotwords_gain_what_they_gain_in_sherpa_ncnn(
+    delivered: tuple[Path, TorchTransducer], tmp_path: Path, phrases: list[str], score: float
+) -> None:
+    folder, transducer = delivered
+    utterances = recordings.check(TABLE)[:2]
+    symbols = tokens.read(folder / "tokens.txt", transducer.architecture.sizes.vocab_size)
+    (tmp_path / "hotwords.txt").write_text("\n".join(phrases) + "\n\n")
+    wanted = hotwords.read(tmp_path / "hotwords.txt", symbols, score)
+    how = dataclasses.replace(BEAM, hotwords=wanted)
+    found = by_sherpa_ncnn(folder, symbols, utterances, how, tmp_path)
+    samples = [recordings.read(u) for u in utterances]
+    assert found == [decoding.heard(search.decode(transducer, x, how), symbols) for x in samples]
+    plain = [decoding.heard(search.decode(transducer, x, BEAM), symbols) for x in samples]
+    assert found != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A\nB Q\n", "line 2: 'Q' is no token of the model. Expected a phrase's tokens"),
+        ("AB\n", "line 1: 'AB' is no token"),
+        ("A ▁A\n", "line 1: sherpa-ncnn cannot look for '▁A'"),
+        ("A B :3\n", "line 1: found the score ':3', which sherpa-ncnn ignores.*hotwords_score"),
+        ("\n", "holds no hotwords"),
+    ],
+)
+def test_hotwords_that_sherpa_ncnn_cannot_look_for(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "hotwords.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        hotwords.read(tmp_path / "hotwords.txt", ["<blk>", "A", "B", "▁A"], 1.5)
 
 
 @pytest.mark.parametrize("how", [search.GREEDY, BEAM])
@@ -394,7 +442,7 @@ def test_the_figures_are_the_same_for_any_number_of_shards(evaluated: Evaluation
     assert decoded(evaluated.run(config, SCORE)) == 0
     assert evaluated.scores() == before
     shutil.rmtree(evaluated.results / "cache" / HALF)
-    config["evaluation"]["shards"] = 1
+    config["evaluation"]["shards"] = 2
     assert decoded(evaluated.run(config, SCORE)) == 4
     assert evaluated.scores() == before
     evaluated.run(evaluated.config(), SCORE)
@@ -430,25 +478,24 @@ def test_a_model_that_lost_too_much_is_not_delivered(evaluated: Evaluation) -> N
         path.write_text(content)
     config["evaluation"]["max_rise"] = {HALF: 100.0}
     evaluated.run(config, f"results/projection/sherpa-ncnn/{HALF}")
-    assert len(list(folder.iterdir())) == 7
+    assert len(list(folder.iterdir())) == 8
 
 
 def test_bad_lines_stop_the_run_before_any_decoding(evaluated: Evaluation) -> None:
     config = evaluated.config()
-    soundfile.write(evaluated.wavs / "slow.wav", np.zeros(8000), 8000)
-    lines = ["wav\ttext", "tts-00.wav\tX", "gone.wav\tX", "slow.wav\tX", "tts-00.wav\t"]
+    (evaluated.wavs / "noise.wav").write_bytes(b"not audio")
+    lines = ["wav\ttext", "tts-00.wav\tX", "gone.wav\tX", "noise.wav\tX", "tts-00.wav\t"]
     (evaluated.wavs / "bad.tsv").write_text("\n".join(lines) + "\n")
     config["models"]["bad"] = config["models"].pop("projection")
     config["models"]["bad"]["evaluation"] = "said/bad.tsv"
-    target = "results/bad/evaluation/decoded/pytorch/1-of-2.jsonl"
-    done = evaluated.snakemake(config, "--cores", "2", target)
+    done = evaluated.snakemake(config, "--cores", "1", "results/bad")
     output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "error: said/bad.tsv: 4 wrong, to be corrected or left out" in output
-    for part in ("gone.wav: no such", "is at 8000 Hz", "empty transcript", "was given before"):
+    assert "error: the recordings of bad: 4 wrong, to be corrected or left out" in output
+    for part in ("gone.wav: no such", "cannot be decoded", "empty transcript", "given before"):
         assert part in output
     assert "Traceback" not in output
-    assert not (evaluated.work / target).exists()
+    assert not (evaluated.work / "results/bad/model.json").exists()
 
 
 def test_a_recording_that_is_added_is_all_that_is_decoded(evaluated: Evaluation) -> None:

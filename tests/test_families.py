@@ -29,8 +29,8 @@ from transducer2ncnn.families import model, registry
 from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats import param, tokens
 from transducer2ncnn.formats.sherpa import BLANK
-from transducer2ncnn.quantization import agreement, observing
-from transducer2ncnn.quantization.recipes import SHIPPED
+from transducer2ncnn.quantization import agreement, groups, observing, sensitivity
+from transducer2ncnn.quantization.recipes import SHIPPED, Part, Recipe
 from transducer2ncnn.quantization.statistics import Histogram, Observed
 from transducer2ncnn.speech.features import fbank
 from transducer2ncnn.verification import parity, proof, reference
@@ -278,6 +278,29 @@ def test_int8_needs_no_calibration(made: Made, tmp_path: Path) -> None:
     (by_sherpa,) = transcription.sherpa_texts(tmp_path / "sherpa-ncnn", recordings, 1, tail)
     transducer = NcnnTransducer(files, architecture)
     assert by_sherpa == tokens.to_text(search.decode(transducer, recordings["noise"]), symbols)
+
+
+def test_its_layers_can_be_searched(made: Made, tmp_path: Path) -> None:
+    """All linear layers, LSTMs and embeddings, in few groups; and a format of several is measured
+    against the error of a network that is stored so."""
+    fp32, stated = layout.ncnn_files(made.folder / "fp32"), description(made)
+    frames = made.network.architecture.frames_per_segment
+    found = groups.find(fp32, stated, most=8)
+    searched = {"InnerProduct", "Gemm", "LSTM", "Embed"}
+    for part, (graph, _) in fp32.items():
+        names = [x.name for x in param.read(graph).layers if x.type in searched]
+        assert names == [x for group in found if group.part == part for x in group.layers]
+    assert not any("int8-apart" in group.sizes for group in found) or frames == 1
+    largest = max((x for x in found if x.part == "encoder"), key=lambda x: len(x.layers))
+    recordings = {"noise": noise(2.0)}
+    pairs = [(largest, "int8-dynamic" if "int8-dynamic" in largest.sizes else "int8")]
+    (measured,) = sensitivity.measure(fp32, stated, recordings, pairs, tmp_path / "cache")
+    recipe = Recipe(
+        {"encoder": Part({}, dict.fromkeys(largest.layers, pairs[0][1]), rest="fp32")},
+        {"decoder": "fp32", "joiner": "fp32"},
+    )
+    by_recipe = agreement.compare(fp32, stored(fp32, recipe, tmp_path), stated, recordings)
+    assert 0 < measured.error == by_recipe["all"]["mean_square"]
 
 
 # What is observed of it

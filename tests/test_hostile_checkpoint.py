@@ -132,7 +132,7 @@ def test_the_file_is_left_alone_and_little_of_it_is_in_memory(path: Path) -> Non
 def test_two_names_for_one_tensor_are_refused(path: Path) -> None:
     state = {"encoder.x": torch.zeros(2), "module.encoder.x": torch.ones(2)}
     torch.save({"model": state}, path)
-    refused(path, "holds 'encoder.x' twice, with and without 'module.' in front")
+    refused(path, "holds 'encoder.x' twice, with and without a wrapper's 'module.'")
 
 
 def folded(path: Path) -> dict[str, Tensor]:

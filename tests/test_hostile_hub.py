@@ -20,10 +20,10 @@ FILES = {SMALL: b"<blk> 0\n", LARGE: b"x" * 5000}
 
 #: Resolves and fetches, a file each time, and says how it ended.
 CLIENT = """
-import json, sys
+import json, os, sys
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.source import answers, hub
-hub.WAITS = ()
+from transducer2ncnn.source import answers, hub, persistence
+persistence.WAITS = (0.01,) * int(os.environ.get("FURTHER_TRIES", 0))
 hub.MAX_PAGE = answers.MAX_ERROR = 100_000
 for i, path in enumerate(sys.argv[1:]):
     try:
@@ -51,10 +51,11 @@ def server() -> Iterator[HubServer]:
     server.server_close()
 
 
-def ask(server: HubServer, folder: Path, *paths: str) -> list[str]:
+def ask(server: HubServer, folder: Path, *paths: str, further_tries: int = 0) -> list[str]:
     """How each attempt to fetch a file ended."""
     (folder / "run").mkdir(parents=True)
     variables = environment(server, folder / "home") | {"PYTHONPATH": str(ROOT)}
+    variables["FURTHER_TRIES"] = str(further_tries)
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, *paths],
         cwd=folder / "run",
@@ -213,6 +214,52 @@ def test_answers_are_asked_for_uncompressed(server: HubServer, tmp_path: Path) -
     assert ask(server, tmp_path, SMALL, LARGE) == ["accepted", "accepted"]
     assert server.encodings == {"identity"}
     assert all(f.startswith(WRITTEN) for f in files(tmp_path))
+
+
+PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
+SIGN_IN = {"Content-Type": "text/html; charset=utf-8"}
+
+#: How many requests each takes, with what it says.
+IN_BETWEEN: dict[str, list[tuple[Lie, int, str]]] = {
+    "api": [
+        (Lie(SIGN_IN, PAGE), 1, "is a web page (status 200 OK)"),
+        (Lie(SIGN_IN, PAGE, 403), 1, "is a web page (status 403 Forbidden)"),
+        (Lie(SIGN_IN, PAGE, 407), 1, "is a web page (status 407"),
+        (Lie(SIGN_IN, PAGE, 511), 1, "is a web page (status 511"),
+        (Lie({"Content-Type": "text/plain"}, b"Welcome"), 1, "answers as no Hub does"),
+        (Lie({"Location": "/api/models/owner/model"}, b"", 302), 21, "TooManyRedirects"),
+    ],
+    "head": [
+        (Lie(SIGN_IN, PAGE), 1, "is a web page (status 200 OK)"),
+        (Lie({"X-Repo-Commit": None}), 1, "missing the 'X-Repo-Commit' header"),
+        (Lie({"ETag": None, "X-Linked-ETag": None}), 1, "answers as no Hub does"),
+        (Lie({"Location": f"/owner/model/resolve/main/{SMALL}"}, b"", 302), 21, "TooManyRedirects"),
+    ],
+    "get": [
+        (Lie(SIGN_IN, PAGE), 1, "is a web page (status 200 OK)"),
+        (Lie({"Location": f"/owner/model/resolve/main/{SMALL}"}, b"", 302), 21, "TooManyRedirects"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", list(IN_BETWEEN))
+def test_who_answers_in_the_hubs_place_is_found_out_at_once(
+    server: HubServer, tmp_path: Path, kind: str
+) -> None:
+    cases = IN_BETWEEN[kind]
+    server.lies[kind] = iter([lie for lie, count, _ in cases for _ in range(count)])
+    said = ask(server, tmp_path, *[SMALL] * len(cases), further_tries=1)
+    for (_, _, message), ending in zip(cases, said, strict=True):
+        assert ending.startswith("refused: ") and message in ending
+        assert "a network's portal that asks for a login? Log in there, let HTTPS_PROXY" in ending
+    # No request was made a second time.
+    assert len(server.got(kind)) <= sum(count for _, count, _ in cases)
+    assert not list((tmp_path / "run").rglob("got/*"))
+
+
+def test_a_gateways_page_may_pass(server: HubServer, tmp_path: Path) -> None:
+    server.lies["api"] = iter([Lie(SIGN_IN, PAGE, 503), None, Lie(SIGN_IN, PAGE, 429), None])
+    assert ask(server, tmp_path, SMALL, SMALL, further_tries=1) == ["accepted", "accepted"]
 
 
 def test_a_record_that_was_tampered_with_does_not_count(tmp_path: Path) -> None:

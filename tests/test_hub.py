@@ -16,7 +16,7 @@ from conftest import ROOT, mounted
 from hub_server import Files, HubServer, environment
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.source import hub
+from transducer2ncnn.source import hub, persistence
 
 #: Beyond the client's buffer of 10 MiB, so that what came before a fault is on disk.
 LARGE = b"".join(i.to_bytes(4, "big") for i in range(6_000_000))
@@ -32,8 +32,8 @@ FILES: Files = {
 CLIENT = """
 import json, sys
 from transducer2ncnn.base import errors
-from transducer2ncnn.source import hub
-hub.WAITS = (0.05, 0.1)
+from transducer2ncnn.source import hub, persistence
+persistence.WAITS = (0.05, 0.1)
 def main():
     repo_id, revision, record, *wanted = sys.argv[1:]
     snapshot = hub.resolve(repo_id, revision, record)
@@ -132,18 +132,18 @@ def test_a_passing_failure_is_tried_again(server: HubServer, client: Client) -> 
 
 
 def test_waits_grow_and_heed_what_the_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(hub.WAITS) == sorted(hub.WAITS)
+    assert list(persistence.WAITS) == sorted(persistence.WAITS)
     slept: list[float] = []
-    monkeypatch.setattr(hub.time, "sleep", slept.append)
-    request = hub.httpx2.Request("GET", "http://127.0.0.1/")
+    monkeypatch.setattr(persistence.time, "sleep", slept.append)
+    request = persistence.httpx2.Request("GET", "http://127.0.0.1/")
 
     def busy() -> None:
-        response = hub.httpx2.Response(429, headers={"Retry-After": "5"}, request=request)
-        raise hub.hf_errors.HfHubHTTPError("busy", response=response)
+        response = persistence.httpx2.Response(429, headers={"Retry-After": "5"}, request=request)
+        raise persistence.hf_errors.HfHubHTTPError("busy", response=response)
 
-    with pytest.raises(hub._UnreachableError, match="answered 429"):
-        hub._persistent(busy, "x", expected=0)
-    assert slept == [max(wait, 5.0) for wait in hub.WAITS]
+    with pytest.raises(persistence.UnreachableError, match="answered 429"):
+        persistence.persistent(busy, "x", expected=0, refuse=hub._refuse)
+    assert slept == [max(wait, 5.0) for wait in persistence.WAITS]
 
 
 def test_what_arrived_damaged_is_fetched_once_more(server: HubServer, client: Client) -> None:
@@ -272,6 +272,25 @@ def test_a_file_that_offline_mode_lacks_is_named(client: Client) -> None:
     succeeded(client.run("tokens.txt"))
     message = refused(client.run("test_wavs/a.wav", HF_HUB_OFFLINE="1"))
     assert "test_wavs/a.wav of owner/model" in message and "offline mode is on" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        hub.httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"),
+        hub.httpx2.ProxyError("407 Proxy Authentication Required"),
+    ],
+)
+def test_a_proxy_that_refuses_is_asked_once(error: Exception) -> None:
+    asked = []
+
+    def ask() -> None:
+        asked.append(error)
+        raise error
+
+    with pytest.raises(UserError, match="x: .*Is https://huggingface.co a Hub.*SSL_CERT_FILE"):
+        persistence.persistent(ask, "x", expected=0, refuse=hub._refuse)
+    assert len(asked) == 1
 
 
 @pytest.fixture

@@ -154,6 +154,7 @@ def examined(**figures: Any) -> gate.Examined:
     sound = {"fp32_tokens": 59, "seconds": 31.1, "token_edits": 1, "token_edit_rate": 1 / 59}
     parts = {"encoder": {"agreement": 0.98}, "decoder": {"agreement": 1.0}, "joiner": {}}
     parts["joiner"] = {"agreement": None}
+    sound["as_run"] = {"seconds": 10.0, "tokens": 20, "token_edits": 1}
     return gate.Examined(sound | {"all": everything, "parts": parts} | figures, {}, [])
 
 
@@ -176,6 +177,14 @@ def test_each_limit_refuses_by_its_key() -> None:
         assert words in str(e.value)
     for kept in ({"agreement": 0.9}, {"token_edit_rate": 0.05}):
         gate.check(examined(**kept), LIMITS, "mine")
+
+
+def test_another_text_at_the_options_of_sherpa_ncnn() -> None:
+    found = examined(as_run={"seconds": 10.0, "tokens": 20, "token_edits": 2})
+    with pytest.raises(
+        UserError, match=r"at ncnn's own options, .*: 2 edits in 20 tokens, 10\.0 s"
+    ):
+        gate.check(found, LIMITS, "int8")
 
 
 def test_where_fp32_says_nothing_nothing_is_proven() -> None:

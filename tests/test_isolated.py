@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from transducer2ncnn.base import isolated
 from transducer2ncnn.base.errors import UserError
@@ -56,3 +60,13 @@ def test_a_users_error_is_raised_again() -> None:
 def test_an_end_without_a_result_is_an_error(function, message: str) -> None:
     with pytest.raises(isolated.IsolatedError, match=message):
         isolated.call(function)
+
+
+def test_an_interrupted_script_shows_no_traceback() -> None:
+    code = "import workflow_scripts, signal; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+    failing = "import workflow_scripts; raise ValueError"
+    done = subprocess.run([sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" in done.stderr

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
+from conftest import GOLDEN, ROOT, stored
 
+from transducer2ncnn.base import layout
 from transducer2ncnn.families.model import describe, load
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import apply, layerwise, quantize
+from transducer2ncnn.quantization.recipes import SHIPPED
 from transducer2ncnn.quantization.statistics import Histogram
+from transducer2ncnn.speech import audio
 from transducer2ncnn.verification import reference
 
 INT8 = GOLDEN / "int8"
@@ -163,6 +166,50 @@ def test_a_layer_that_was_rewritten_is_one_layer(pairs: tuple, tmp_path: Path) -
         assert errors["second"][kind] == pytest.approx(by_hand(second8, second), rel=1e-3)
 
 
+def test_an_error_after_the_norm_that_follows(tmp_path: Path) -> None:
+    """What was rounded away of quiet frames counts behind a norm, and hardly does before it. What
+    the norm gets besides, of a residual connection, is fp32's."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((10, 10)).astype(np.float32) / 3
+    size, eps = 10, 0.25
+    lines = [
+        "Input in0 0 1 in0",
+        "Split residual 1 2 in0 a b",
+        "InnerProduct fc 1 1 a y 0=10 1=0 2=100",
+        "BinaryOp add 2 1 y b sum 0=0",
+        "Split split 1 2 sum s0 s1",
+        f"Padding padded 1 1 s0 p 0=0 1=0 2=0 3=1 4=0 5={np.sqrt(size * eps):.9e}",
+        f"Reduction root 1 1 p r 0=8 2={1 / np.sqrt(size):.9e} 1=0 -23303=1,-1 4=1 5=1",
+        "BinaryOp norm 2 1 s1 r out0 0=3",
+        "InnerProduct last 1 1 out0 out1 0=10 1=0 2=100",
+    ]
+    graph = Param(tuple(map(parse_layer, lines)), 11)
+    own = [Block.tagged("weight", w.reshape(-1))]
+    blocks = [own if layer.type == "InnerProduct" else [] for layer in graph.layers]
+    scales = {"fc": 12.0, "last": 50.0}
+    table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), scales)
+    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
+    for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
+        param.write(tmp_path / f"{name}.param", g)
+        weights.write(tmp_path / f"{name}.bin", b)
+    x = rng.standard_normal((60, 10)).astype(np.float32) * np.geomspace(0.05, 5, 60)[:, None]
+    x = x.astype(np.float32)
+    fp32, int8 = (
+        (tmp_path / f"{name}.param", tmp_path / f"{name}.bin") for name in ("fp32", "int8")
+    )
+    found = layerwise.part_errors(fp32, int8, [[{"in0": x}]])
+
+    def normed(values: np.ndarray) -> np.ndarray:
+        return values / np.sqrt((values**2).mean(axis=1, keepdims=True) + eps)
+
+    y, y8 = x @ w.T, int8_linear(x, w, 12.0)
+    assert found["fc"]["alone"] == pytest.approx(by_hand(y8, y), rel=1e-3)
+    after = by_hand(normed(y8 + x), normed(y + x))
+    assert found["fc"]["after_norm"] == pytest.approx(after, rel=1e-3)
+    assert found["fc"]["alone"]["snr_db"] > after["snr_db"] + 3
+    assert found["last"]["after_norm"] is None
+
+
 def test_no_difference_has_no_ratio(pairs: tuple) -> None:
     _, int8, _ = pairs
     x = np.ones((3, 10), np.float32)
@@ -226,3 +273,15 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     )
     for errors in [*found["layers"]["encoder"].values(), *found["layers"]["joiner"].values()]:
         assert 10 < errors["alone"]["snr_db"] < 100
+
+
+def test_every_layer_of_an_encoder_has_a_norm_behind_it(digits: Path, tmp_path: Path) -> None:
+    fp32 = layout.ncnn_files(digits / "fp32")
+    int8 = stored(fp32, SHIPPED["int8"], tmp_path)
+    description = describe(ROOT / "models" / "digits" / "pretrained.pt", "lstm")
+    samples = audio.read(ROOT / "models" / "digits" / "test_wavs" / "0.wav")
+    quantized = {part: int8[part] for part in ("encoder", "joiner")}
+    found = layerwise.errors(fp32, quantized, description, [samples])["layers"]
+    assert len(found["encoder"]) == 7
+    assert all(20 < x["after_norm"]["snr_db"] < 80 for x in found["encoder"].values())
+    assert all(x["after_norm"] is None for x in found["joiner"].values())

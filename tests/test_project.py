@@ -47,3 +47,22 @@ def test_the_rules_environment_holds_every_library_that_their_code_imports() -> 
     assert "sherpa-ncnn" in libraries
     for name in libraries:
         assert f"- {name} ==" in text, name
+
+
+def test_the_citation_file_has_what_its_schema_requires() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software"
+    assert all(author.keys() == {"name"} for author in cited["authors"])
+    assert cited["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_workflow_catalog_is_told_what_works() -> None:
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    deployment = usage["software-stack-deployment"]
+    rules = [path.read_text() for path in (ROOT / "rules").glob("*.smk")]
+    assert deployment["conda"] == any("conda:" in text for text in rules)
+    assert deployment["apptainer"] == any("container:" in text for text in rules)
+    assert deployment["report"] == (ROOT / "report").is_dir()
+    assert {*usage["mandatory-flags"]} == {"desc", "flags"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_everything_that_is_wrong_with_a_table_is_listed_at_once(folder: Path) -
         "gone.wav\tX\t2",
         "b.wav\t \t3",
         "noise.wav\tX\t4",
-        "slow.wav\tX\t5",
+        "slow.wav\t\t5",
         "b.wav\tX\t1",
         "a.wav\tX\t6\tmore",
         "\tX\t7",
@@ -157,7 +158,7 @@ def test_everything_that_is_wrong_with_a_table_is_listed_at_once(folder: Path) -
             f"line 3: {folder}/gone.wav: no such recording.",
             "line 4: '3' has an empty transcript.",
             f"line 5: {folder}/noise.wav: cannot be decoded as audio",
-            f"line 6: {folder}/slow.wav: is at 8000 Hz; expected 16000 Hz.",
+            "line 6: '5' has an empty transcript.",
             "line 7: id '1' was given before, in line 2.",
             "line 8: has more columns than the table's first line.",
             "line 9: names no wav.",
@@ -215,12 +216,12 @@ def test_everything_that_is_wrong_with_cuts(folder: Path) -> None:
     for line, expected in zip(
         found,
         [
-            "line 1: is a MixedCut; only a MonoCut can be read",
+            "line 1: is a MixedCut; only a MonoCut can be read: save",
             "line 2: has no recording",
             "line 3: its recording comes from a command; expected a file",
             "line 4: its recording has no source with channel 1",
             f"line 5: {folder}/b.wav: from 1.5 s to 2.75 s is not in it; it lasts 2 s",
-            "line 6: its recording is to be transformed",
+            "line 6: its recording has the transform Speed, of which only Resample can be applied",
             "line 7: is not a MonoCut with its recording: it has no 'supervisions'",
             "line 8: 'cut-8' has an empty transcript",
             "line 9: is not a MonoCut with its recording",
@@ -232,20 +233,121 @@ def test_everything_that_is_wrong_with_cuts(folder: Path) -> None:
 
 
 def test_everything_that_is_wrong_with_a_kaldi_folder(folder: Path) -> None:
-    write(folder / "wav.scp", "one sph2pipe x.sph |", "two b.wav", "three gone.wav", "two a.wav")
     write(
-        folder / "segments", "u1 one 0 1", "u2 two 0 1", "u3 three 0 1", "u4 four 0 1", "u5 two 0"
+        folder / "wav.scp",
+        *("one sph2pipe x.sph |", "two b.wav", "three gone.wav", "two a.wav"),
+        *("five x.ark:3", "six cat y |", "seven y.ark"),
     )
-    write(folder / "text", "u1 X", "u3 X", "u6 X")
-    assert problems(folder) == [
-        "wav.scp, line 4: 'two' was given before, in wav.scp, line 2.",
-        "wav.scp, line 1: 'one' is a command; run it, and name the file that it makes.",
-        "segments, line 2: 'u2' has an empty transcript.",
+    write(
+        folder / "segments",
+        *("u1 one 0 1", "u2 two 0 1", "u3 three 0 1", "u4 four 0 1", "u5 two 0", "u7"),
+        *("u8 five 0 1", "u9 two 0 1", "v1 two 0 1 -1"),
+    )
+    write(folder / "text", *(f"u{i} X" for i in (1, 3, 4, 5, 6, 7, 8)), "u9", "v1 X")
+    command, archive, *others = problems(folder)[1:]
+    assert command.startswith("wav.scp, line 1: 'one' and 1 more recordings are commands")
+    assert archive.startswith("wav.scp, line 5: 'five' and 1 more recordings are inside archives")
+    assert "wav-copy" in archive
+    assert problems(folder)[0] == "wav.scp, line 4: 'two' was given before, in wav.scp, line 2."
+    assert others == [
+        "segments, line 2: 'u2' is not in text.",
         f"segments, line 3: {folder}/gone.wav: no such recording.",
         "segments, line 4: recording 'four' is not in wav.scp.",
-        "segments, line 5: expected '<utterance> <recording> <start> <end>'.",
-        "text, line 3: 'u6' has no recording.",
+        "segments, line 5: expected '<utterance> <recording> <start> <end>', found 'u5 two 0'.",
+        "segments, line 6: expected '<utterance> <recording> <start> <end>', found 'u7'.",
+        "segments, line 8: 'u9' has an empty transcript.",
+        "segments, line 9: there is no channel -1.",
+        "text, line 5: 'u6' is not in segments.",
     ]
+
+
+def test_a_kaldi_folder_without_segments_names_what_is_missing(folder: Path) -> None:
+    write(folder / "wav.scp", "one a.wav", "two b.wav")
+    write(folder / "text", "one X", "three X")
+    assert problems(folder) == [
+        "wav.scp, line 2: 'two' is not in text.",
+        "text, line 2: 'three' is not in wav.scp.",
+    ]
+
+
+def test_the_command_that_is_named_makes_files_of_commands(folder: Path) -> None:
+    data = folder / "the data"
+    data.mkdir()
+    write(data / "wav.scp", "one cat a.wav |", f"two {folder}/b.wav", "three cat b.wav | cat |")
+    write(data / "text", "one FIRST", "two SECOND", "three THIRD")
+    (problem,) = problems(data)
+    command = problem.partition("that names them: ")[2].removesuffix(".")
+    subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+    found = recordings.check(data)
+    assert [(u.id, u.text, u.duration, u.wav) for u in found] == [
+        ("one", "FIRST", 1.0, str(data / "wavs" / "one.wav")),
+        ("two", "SECOND", 2.0, str(folder / "b.wav")),
+        ("three", "THIRD", 2.0, str(data / "wavs" / "three.wav")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ({"id": "r", "sources": [], "sampling_rate": 16000, "num_samples": 1}, "recordings"),
+        ({"id": "s", "recording_id": "r", "start": 0, "duration": 1, "text": "X"}, "supervisions"),
+        ({"recording_id": "r", "type": "fbank", "storage_path": "x"}, "features"),
+    ],
+)
+def test_other_manifests_of_lhotse_are_named(folder: Path, line: dict[str, Any], what: str) -> None:
+    manifest = write(folder / "x.jsonl", *[json.dumps(line)] * 3)
+    with pytest.raises(UserError, match=f"holds {what}, not cuts. .*lhotse cut simple"):
+        recordings.check(manifest)
+
+
+def test_another_rate_is_resampled_and_said_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tone at 8 kHz is that tone at 16 kHz, in a part of it too."""
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    for name in ("low", "lower"):
+        soundfile.write(folder / f"{name}.wav", tone, 8000)
+    table = write(folder / "x.tsv", "wav\ttext", "low.wav\tX", "lower.wav\tX", "a.wav\tX")
+    low, _, _ = recordings.check(table)
+    assert capsys.readouterr().err == f"{table}: 2 recordings at 8000 Hz, resampled to 16000 Hz\n"
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    np.testing.assert_allclose(recordings.read(low)[800:-800], expected[800:-800], atol=0.01)
+    write(folder / "wav.scp", "low low.wav")
+    write(folder / "segments", "u1 low 0.25 0.75 0")
+    write(folder / "text", "u1 X")
+    (part,) = recordings.check(folder)
+    assert (part.start, part.duration, part.channel) == (0.25, 0.5, 0)
+    np.testing.assert_allclose(recordings.read(part)[800:-800], expected[4800:11200], atol=0.01)
+
+
+def test_resampling_of_cuts_is_applied(folder: Path) -> None:
+    """Through 8 kHz, nothing is left of a tone of 6 kHz; what is below stays."""
+    time = np.arange(32000) / 16000
+    tones = 0.4 * np.sin(2 * np.pi * 440 * time) + 0.4 * np.sin(2 * np.pi * 6000 * time)
+    soundfile.write(folder / "b.wav", tones, 16000)
+    resample = {"source_sampling_rate": 16000, "target_sampling_rate": 8000}
+    transforms = [{"name": "Resample", "kwargs": resample}]
+    recording = cut()["recording"] | {"transforms": transforms, "sampling_rate": 8000}
+    manifest = write(folder / "c.jsonl", json.dumps(cut(recording=recording)))
+    (found,) = recordings.check(manifest)
+    assert found.rates == (8000,)
+    expected = 0.4 * np.sin(2 * np.pi * 440 * time[8000:28000])
+    np.testing.assert_allclose(recordings.read(found)[999:-999], expected[999:-999], atol=0.01)
+    recordings.write_checked(folder / "manifest.jsonl", [found])
+    assert recordings.read_checked(folder / "manifest.jsonl") == [found]
+
+
+def test_a_corpus_elsewhere_has_a_root(folder: Path) -> None:
+    (folder / "lists").mkdir()
+    table = write(folder / "lists" / "x.tsv", "wav\ttext", "a.wav\tX", "gone.wav\tX")
+    first, second = problems(table)
+    assert "lists/a.wav: no such recording" in first and "lists/gone.wav" in second
+    with pytest.raises(UserError, match=f"1 wrong(.|\n)*{folder}/gone.wav: no such recording"):
+        recordings.check(table, folder)
+    cuts = write(folder / "lists" / "c.jsonl", json.dumps(cut()))
+    (found,) = recordings.check(cuts, folder)
+    assert found.wav == str(folder / "b.wav")
+    assert manifests.files(cuts, folder) == [str(cuts), str(folder / "b.wav")]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ ROOMS = (
     "verification",
     "quantization",
     "evaluation",
+    "demo",
     "report",
+    "release",
     "workflow",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import jiwer
 import numpy as np
 import pytest
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.evaluation import comparison, gate, scoring
+from transducer2ncnn.evaluation import comparison, gate, judgement, scoring, units
 from transducer2ncnn.evaluation.heard import Heard
 from transducer2ncnn.speech.recordings import Utterance
 
@@ -180,11 +181,14 @@ def test_the_gate() -> None:
         gate.check_rise(evaluation(said, said, ["A B C X", *said[1:]]), 0.1)
 
 
+SPREAD = {"median": 0.25, "min": 0.2, "max": 0.3}
+MEASURED: dict[str, Any] = dict.fromkeys(
+    ("real_time_factor", "first_token_latency", "peak_memory_mb"), SPREAD
+) | {"bytes": 2_500_000}
+
+
 def test_the_table(tmp_path) -> None:
-    spread = {"median": 0.25, "min": 0.2, "max": 0.3}
-    measured = dict.fromkeys(
-        ("real_time_factor", "first_token_latency", "peak_memory_mb"), spread
-    ) | {"bytes": 2_500_000}
+    measured = MEASURED
     found = evaluation(["A B C D"] * 2, ["A B C D"] * 2, ["A B C X", "A B C D"])
     rows = comparison.rows([found], {"precisions": {"int8": measured}})
     comparison.write(tmp_path / "table.tsv", rows)
@@ -205,3 +209,128 @@ def test_the_verdict() -> None:
         "More than chance: int8 is +1.23 points from fp32."
     )
     assert "within chance" in comparison.verdict({"pairs": [pair | {"significant": False}]})
+    assert "int8 is +1.23 points from PyTorch" in comparison.verdict(
+        {"pairs": [pair | {"a": "pytorch"}]}
+    )
+    assert comparison.verdict({"pairs": []}) is None
+
+
+# Scripts without spaces
+
+
+@pytest.mark.parametrize(
+    ("said", "recognised", "unit", "errors", "count"),
+    [
+        ("零四七", "零 四 七", "mixed", 0, 3),  # characters are tokens, as in icefall's recipes
+        ("打开 WIFI", "打 开 wifi", "mixed", 0, 3),
+        ("打开wifi吧", "打开 WI FI 吧", "mixed", 2, 4),
+        ("ひらがなカタカナ", "ひらがな カタカナ", "mixed", 0, 8),
+        ("안녕 하세요", "안녕하세요", "mixed", 0, 5),
+        ("สวัสดี", "สวัส ดี", "mixed", 0, 6),
+        ("don't stop", "don't stop", "word", 0, 2),
+        ("été", "e\u0301te\u0301", "word", 0, 1),  # composed or not
+        ("零四七", "零 四 八", "character", 1, 3),
+        ("一二", "一 二", "word", 2, 1),  # as stated, not as it should be
+    ],
+)
+def test_texts_by_unit(
+    said: str, recognised: str, unit: units.Unit, errors: int, count: int
+) -> None:
+    found = scoring.word_errors([said], [recognised], scoring.Rules(unit))
+    assert (found.errors.sum(), found.words.sum()) == (errors, count)
+    if unit == "mixed" or not units._UNSPACED.search(said):
+        assert units.find([said]) == unit
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "expected"),
+    [
+        ({}, "Ａ１ｶﾞ", "a1ガ"),
+        ({"full_width": False}, "Ａ", "ａ"),
+        ({"case": False}, "Ab  c", "Ab c"),
+        ({}, "a, b.", "a, b."),
+        ({"punctuation": True}, "“Don’t,” he said—twice。", "don't he said twice"),
+        ({"punctuation": True}, "'tis the 1990's'", "tis the 1990's"),
+        ({"punctuation": True}, "…", ""),
+    ],
+)
+def test_what_makes_no_difference(stated: dict[str, bool], text: str, expected: str) -> None:
+    assert units.Normalisation(**stated).apply(text) == expected
+
+
+def test_transcripts_of_nothing_are_an_error() -> None:
+    rules = scoring.Rules(normalisation=units.Normalisation(punctuation=True))
+    found = scoring.word_errors(["。", "A"], ["X", "A"], rules)
+    assert (found.errors.tolist(), found.words.tolist()) == ([1, 0], [0, 1])
+    with pytest.raises(UserError, match="nothing is left of any transcript"):
+        scoring.word_errors(["。"], ["X"], rules)
+
+
+def test_a_perfect_recognition_in_chinese_has_no_errors() -> None:
+    said = utterances("零四七", "一二")
+    symbols = ["<blk>", "<sos/eos>", "<unk>", *"零一二四七八"]
+    exact = {"0": Heard(list("零四七"), "零 四 七"), "1": Heard(list("一二"), "一 二")}
+    worse = exact | {"1": Heard(list("一八"), "一 八")}
+    rules = scoring.rules_for(said, symbols)
+    found = scoring.score(said, exact, worse, rules)
+    assert (found["unit"], found["words"]) == ("mixed", 5)
+    assert found["pytorch"]["wer"]["rate"] == 0.0
+    assert found["wer"]["rate"] == found["cer"]["rate"] == 1 / 5
+    # In words, every one of them would be wrong.
+    stated = scoring.rules_for(said, symbols, unit="word")
+    assert scoring.score(said, exact, worse, stated)["pytorch"]["wer"]["rate"] > 1
+    rows = comparison.rows([found | {"precision": "int8"}], {"precisions": {"int8": MEASURED}})
+    assert (rows[1]["MER %"], rows[1]["CER %"]) == ("20.00", "20.00")
+
+
+def test_tokens_of_bytes_are_scored_as_what_they_spell() -> None:
+    symbols = ["<blk>", "<sos/eos>", "<unk>", "<0xE9>", "<0x9B>", "<0xB6>", "▁A"]
+    tokens = ["<0xE9>", "<0x9B>", "<0xB6>", "▁A"]
+    text = {"0": Heard(tokens, "".join(tokens).replace("▁", " "))}
+    said = utterances("零 A")
+    found = scoring.score(said, text, text, scoring.rules_for(said, symbols))
+    assert found["wer"]["rate"] == 0.0
+    assert found["decoded_bytes"] == "byte fallback"
+
+
+def test_a_word_that_sherpa_ncnn_never_emits_is_seen() -> None:
+    said = utterances(*["THE CAT"] * 20)
+    symbols = ["<blk>", "▁CAT", "▁THE"]
+    pytorch, sherpa = heard(*["THE CAT"] * 20), heard(*["CAT"] * 20)
+    pytorch = {id_: Heard(["▁THE", "▁CAT"], x.text) for id_, x in pytorch.items()}
+    found = scoring.score(said, pytorch, sherpa, scoring.rules_for(said, symbols))
+    assert found["pytorch"]["wer"]["rate"] == 0.0
+    assert (found["wer"]["rate"], found["wer"]["deletions"]) == (0.5, 20)
+    assert found["lost"] == {"symbols": {"2": "▁THE"}, "tokens": 20, "of": 40, "rate": 0.5}
+    far, lost = judgement.warnings("fp32", found)
+    assert "fp32 is far worse than PyTorch: its word error rate is 50.00%, PyTorch's 0.00%" in far
+    assert "never emits token 2 ('▁THE'). 20 of the 40 tokens" in lost and "50.00%" in lost
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pytorch_wrong", "grade", "warned"),
+    [
+        (0, 0, "same", False),
+        (1, 0, "same", False),  # may be chance
+        (8, 0, "above", False),  # 1 point, and more than chance
+        (40, 0, "far", True),  # 5 points
+        (156, 4, "far", True),
+        (4, 156, "same", False),  # better
+    ],
+)
+def test_how_far_a_precision_is_from_pytorch(
+    wrong: int, pytorch_wrong: int, grade: str, warned: bool
+) -> None:
+    """Of 200 utterances of four words each, some have one that is wrong."""
+    said = ["A B C D"] * 200
+    mine, theirs = (["A B C X"] * n + said[n:] for n in (wrong, pytorch_wrong))
+    found = scoring.score(utterances(*said), heard(*theirs), heard(*mine))
+    assert judgement.grade(found) == grade
+    assert bool(list(judgement.warnings("int8", found))) == warned
+
+
+def test_a_useless_reference_is_warned_of() -> None:
+    said, other = ["A B"] * 9, ["X Y"] * 9
+    found = scoring.score(utterances(*said), heard(*other), heard(*other))
+    (warning,) = judgement.warnings("fp32", found)
+    assert "PyTorch itself has a word error rate of 100.00%" in warning

@@ -30,7 +30,7 @@ CONVERTED = [
 CACHED = ("trace", "convert", "halve", "observe")
 #: The logs that the cached rules' commands write to.
 CACHED_LOGS = {
-    *(f"trace-{part}.log" for part in PARTS),
+    "trace.log",
     *(f"{what}-{part}.log" for what in ("convert", "halve") for part in PARTS),
     *(f"observe-{shard}-of-2.log" for shard in (1, 2)),
 }
@@ -157,7 +157,7 @@ def test_a_changed_recording_in_the_bucket_is_noticed(stored: Workflow, server: 
     )
     planned = stored.planned(config(stored, "s3://inputs/"), *STORAGE, DELIVERED)
     assert "model: observing activations, shard 1 of 2" in planned
-    assert "model: tracing the encoder" not in planned
+    assert "model: tracing the encoder, decoder and joiner" not in planned
 
 
 def test_what_is_cached_is_told_apart(first: Workflow) -> None:
@@ -191,7 +191,7 @@ def test_another_checkpoint_is_not_taken_for_it(first: Workflow) -> None:
     shutil.copy(other, third.work / "projection" / "pretrained.pt")
     joiner = [path for path in CONVERTED if "fp32/joiner" in path]
     third.run(config(third), *joiner, "--cache")
-    assert {"trace-joiner.log", "convert-joiner.log"} <= ran(third)
+    assert {"trace.log", "convert-joiner.log"} <= ran(third)
     assert made(third)[joiner[0].removeprefix("results/")] != (
         (first.work / joiner[0]).read_bytes()
     )

@@ -82,6 +82,21 @@ def test_why_a_job_failed_when_its_log_does_not_say(
     assert where.strip() == str(log)
 
 
+def test_an_errors_list_is_shown_as_far_as_it_is_of_use(tmp_path: Path) -> None:
+    log = tmp_path / "check.log"
+    log.write_text("error: wrong:\n  line 1: a\n  line 2: b\nnot of the list\n  nor this\n")
+    *_, first, a, b, where = lines(tmp_path, [failed("m", log)])
+    assert [first, a, b, where] == [
+        "    wrong:",
+        "      line 1: a",
+        "      line 2: b",
+        f"    {log}",
+    ]
+    log.write_text("error: wrong:\n" + "".join(f"  line {i}\n" for i in range(1, 101)))
+    *_, last, more, where = lines(tmp_path, [failed("m", log)])
+    assert (last, more) == ("      line 5", "      … 95 more lines in the log")
+
+
 def test_the_warnings_of_a_job_that_failed_are_shown(tmp_path: Path) -> None:
     log = tmp_path / "verify.log"
     log.write_text("warning: the calibration is silent\nlong\nerror: int8 is not delivered\n")
@@ -117,6 +132,22 @@ def test_a_quantized_folder_is_shown_with_what_its_gate_found(
     assert (unproven in said, text in said) == (proves_nothing, not proves_nothing)
 
 
+def test_transcripts_are_compared_as_an_evaluation_compares_them(tmp_path: Path) -> None:
+    folder, transcripts = tmp_path / "m" / "sherpa-ncnn" / "fp32", tmp_path / "m" / "transcripts"
+    for path in (folder, transcripts, tmp_path / "m" / "verification"):
+        path.mkdir(parents=True)
+    (tmp_path / "m" / "verification" / "fp32.json").write_text(
+        json.dumps(made_up.verification("fp32"))
+    )
+    table = transcripts / "fp32.tsv"
+    rows = [("零 四 七", "零四七"), ("Hello", "HELLO"), ("one two", "onetwo")]
+    lines_ = [f"{i}.wav\t{said}\t{text}\t{text}\tyes" for i, (said, text) in enumerate(rows)]
+    table.write_text("\n".join(["wav\treference\tsherpa-ncnn\tncnn\tagree", *lines_]) + "\n")
+    made = job("m", delivers=str(folder), makes=frozenset({str(table)}))
+    said = list(lines(tmp_path, [made]))
+    assert "    sherpa-ncnn transcribed 2 of 3 as their transcripts say" in said
+
+
 def test_a_folder_that_is_not_of_this_run_is_not_said_to_be_delivered(
     tmp_path: Path, log: Path
 ) -> None:
@@ -134,8 +165,11 @@ def evaluated(results: Path) -> tuple[str, str]:
     rates = {"wer": {"rate": 0.0, "low": 0.0, "high": 0.0}, "ser": {"rate": 0.0}}
     counts = dict.fromkeys(("substitutions", "deletions", "insertions"), 0)
     rates["wer"] |= counts
+    rates["cer"] = rates["wer"]
     score = rates | {
         "precision": "int8-small",
+        "unit": "mixed",
+        "warnings": ["int8-small is far worse"],
         "pytorch": rates,
         "rise": {"rate": 0.0, "low": 0.0, "high": 0.0},
         "agreement": {"rate": 1.0},
@@ -156,12 +190,34 @@ def test_what_a_run_did_not_ask_for_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "m" / "report.html").touch()
     assert not any(line for line in lines(tmp_path, [job("m", "delivering")]))
     partial = list(lines(tmp_path, [job("m", "tabulating", makes=frozenset({table}))]))
-    assert partial[1].startswith(f"{table}: 3 recordings, 9 words, 7 s, greedy search")
-    assert partial[-1].startswith("  int8-small")
+    assert partial[1] == f"{table}: 3 recordings, 9 characters and words, 7 s, greedy search"
+    assert partial[2].split()[:4] == ["system", "MER", "%", "CER"]
+    assert partial[-2].startswith("  int8-small")
+    assert partial[-1] == "  WARNING: int8-small is far worse"
     both = frozenset({table, pairs})
-    assert "within chance" in list(lines(tmp_path, [job("m", "comparing", makes=both)]))[-1]
+
+    def said() -> list[str]:
+        return list(lines(tmp_path, [job("m", "comparing", makes=both)]))
+
+    # Nothing was compared, so there is nothing to say of chance.
+    assert not any("chance" in line for line in said())
+    pair = {"a": "pytorch", "b": "int8-small", "difference": 0.0, "significant": False}
+    Path(pairs).write_text(json.dumps({"pairs": [pair]}))
+    assert any("within chance" in line for line in said())
     page = frozenset({str(tmp_path / "m" / "report.html")})
     assert any("as a page" in line for line in lines(tmp_path, [job("m", makes=page)]))
+
+
+@pytest.mark.parametrize("number", [1, DETAILED + 1])
+def test_tokens_that_sherpa_ncnn_does_not_print_are_said(tmp_path: Path, number: int) -> None:
+    (tmp_path / "m0").mkdir()
+    tokens = tmp_path / "m0" / "tokens.txt"
+    tokens.write_text("<blk> 0\n<0xE9> 1\n▁THE 2\n")
+    (tmp_path / "m0" / "model.json").write_text('{"sizes": {"vocab_size": 3}}')
+    jobs = [job("m0", makes=frozenset({str(tokens)}))]
+    said = list(lines(tmp_path, jobs + [job(f"m{i}") for i in range(1, number)]))
+    assert any("WARNING: token 2 is '▁THE', and sherpa-ncnn never" in line for line in said)
+    assert any("WARNING: its tokens spell bytes (byte fallback" in line for line in said)
 
 
 def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(
@@ -190,13 +246,17 @@ def test_of_jobs_that_failed_together_the_one_with_the_error_is_named(
 
 
 @pytest.mark.parametrize("number", [1, DETAILED + 1])
-def test_little_headroom_is_said(tmp_path: Path, number: int) -> None:
+def test_what_devices_may_compute_wrong_is_said(tmp_path: Path, number: int) -> None:
     names = [f"m{i}" for i in range(number)]
-    path = tmp_path / "m0" / "verification" / "headroom.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(made_up.headroom(("blob '35' reaches 41,000",))))
-    jobs = [job(name, makes=frozenset({str(path)})) for name in names]
+    folder = tmp_path / "m0" / "verification"
+    folder.mkdir(parents=True)
+    warnings = ("blob '35' reaches 41,000", "fp16 on an emulated cortex-a76: another text")
+    headroom, target = folder / "headroom.json", folder / "target-cortex-a76.json"
+    headroom.write_text(json.dumps(made_up.headroom(warnings[:1])))
+    target.write_text(json.dumps(made_up.on_target(warnings[1:])))
+    jobs = [job(name, makes=frozenset({str(headroom), str(target)})) for name in names]
     said = list(lines(tmp_path, jobs))
-    assert said.count("  WARNING: blob '35' reaches 41,000") == 1
+    for warning in warnings:
+        assert said.count(f"  WARNING: {warning}") == 1
     # Not of a run before.
     assert "WARNING" not in " ".join(lines(tmp_path, [job(name) for name in names]))

@@ -33,6 +33,28 @@ def test_any_order_and_odd_symbols_are_read(tmp_path: Path) -> None:
     assert tokens.read(path, 5) == ["<blk>", "a", "b", "\u3000", "\u2028"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["\ufeff<blk> 0\na 1\n", "<blk> 0\r\na 1\r\n", "<blk> 0\na 1\n\n\n", "<blk>  0\na\t 1"],
+    ids=["byte order mark", "CRLF", "empty last lines", "columns"],
+)
+def test_what_sherpa_ncnn_takes_is_taken(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tokens.txt"
+    path.write_bytes(text.encode())
+    assert tokens.read(path, 2) == ["<blk>", "a"]
+
+
+@pytest.mark.parametrize("line", ["  1", "\t 1", "▁ 1"])
+def test_a_blank_is_written_so_that_sherpa_ncnn_can_read_it(tmp_path: Path, line: str) -> None:
+    symbols = tokens.read(write(tmp_path, f"<blk> 0\n{line}\n a 2\n"), 3)
+    assert symbols == ["<blk>", "▁", "▁a"]
+    tokens.write(tmp_path / "made.txt", symbols)
+    # As sherpa-ncnn reads it: a symbol and a number in turn, by white space.
+    words = (tmp_path / "made.txt").read_text().split()
+    assert words == ["<blk>", "0", "▁", "1", "▁a", "2"]
+    assert tokens.to_text([2, 1, 2], symbols) == "a  a"
+
+
 def test_disambiguation_symbols_behind_the_vocabulary_are_left_out(tmp_path: Path) -> None:
     assert tokens.read(write(tmp_path, "<blk> 0\n#1 1\n#0 2\n#2 3\n"), 2) == ["<blk>", "#1"]
 
@@ -49,6 +71,9 @@ def test_disambiguation_symbols_behind_the_vocabulary_are_left_out(tmp_path: Pat
         ("<blk> 0\na 1\nb 2\nc 3\n", r"holds 4 tokens"),
         ("a 0\n<blk> 1\nb 2\n", r"id 0 is 'a'. Expected the blank"),
         ("", r"line 1: expected"),
+        ("<blk> 0\n 1\nb 2\n", r"line 2: expected .*If the symbol is a blank, write ▁"),
+        ("<blk> 0\na b 1\nc 2\n", r"line 2: the symbol 'a b' holds white space"),
+        ("<blk> 0\n▁a 1\n a 2\n", r"line 3: '▁a' is given id 2 and, before, id 1"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -103,3 +128,5 @@ def test_the_two_must_agree(tmp_path: Path) -> None:
 def test_tokens_to_text() -> None:
     symbols = ["<blk>", "▁NI", "NE", "▁TWO"]
     assert tokens.to_text([1, 2, 3], symbols) == "NINE TWO"
+    # sherpa-ncnn makes a blank of the first character only.
+    assert tokens.to_text([1, 2], ["<blk>", "▁▁", "A▁B"]) == "▁A▁B"

@@ -64,7 +64,9 @@ def choosing(precision: str, *parts: str) -> set[str]:
     return {f"projection: choosing the {part}'s scales for {precision}" for part in parts}
 
 
+PARTS = ("encoder", "decoder", "joiner")
 BOTH = ("encoder", "joiner")
+TRACING = "projection: tracing the encoder, decoder and joiner"
 HEADROOM = "projection: measuring the headroom in fp16"
 
 
@@ -198,14 +200,15 @@ def test_a_deleted_trace_is_made_again(finished: Workflow) -> None:
     content = path.read_bytes()
     path.unlink()
     planned = finished.planned(finished.config())
+    # One process traces all parts, so that what is made of the others is made again as well.
     assert planned == {
-        "projection: tracing the decoder",
-        "projection: converting the decoder to fp32",
-        "projection: converting the decoder to fp16",
+        TRACING,
+        *(f"projection: converting the {part} to fp{x}" for part in PARTS for x in (16, 32)),
         HEADROOM,
-        *quantizing("int8-table"),
+        *quantizing("int8-table", *BOTH),
+        *choosing("int8-table", *BOTH),
         *choosing("my-int8", "decoder"),
-        *quantizing("my-int8", "decoder"),
+        *quantizing("my-int8", "encoder", "decoder"),
     }.union(*(of(name, "projection") for name in ("fp32", "fp16", "int8-table", "my-int8")))
     finished.run(finished.config())
     assert path.read_bytes() == content
@@ -265,7 +268,8 @@ def test_options_of_int8_make_stale_what_hangs_on_them(
 def test_other_calibration_audio(finished: Workflow) -> None:
     config = finished.config()
     config["models"]["projection"]["calibration_wavs"] = "wavs/a.wav"
-    observing = {f"projection: observing activations, shard {i} of 2" for i in (1, 2)}
+    # One recording, so that a second job would have nothing to do.
+    observing = {"projection: observing activations, shard 1 of 1"}
     listing = {
         f"projection: {what} the calibration recordings" for what in ("listing", "measuring")
     }
@@ -276,15 +280,24 @@ def test_other_calibration_audio(finished: Workflow) -> None:
 
 def test_a_layer_that_is_to_be_kept_must_exist(finished: Workflow) -> None:
     config = finished.config()
-    config["precisions"]["int8-table"]["keep"] = {"encoder": ["linear_99"]}
-    done = finished.snakemake(config, "--cores", "2", "results/projection/sherpa-ncnn/int8-table")
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert re.search(
-        r"precisions\.int8-table, the encoder in .*: keep: no layer with weights is called l.*_99",
-        said,
-    )
-    finished.run(finished.config())
+    for name in ("linear_99", "encoder.layers.9.lstm"):
+        config["precisions"]["int8-table"]["keep"] = {"encoder": [name]}
+        done = finished.snakemake(config, "--cores", "2")
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert (
+            f"precisions.int8-table, the encoder: no layer with weights is called {name!r}" in said
+        )
+        assert "\n  encoder.encoder.layers.0.lstm\n" in said
+        # Before anything is done.
+        assert "Job 1" not in said and "Traceback" not in said and ".smk" not in said
+
+
+def test_a_model_keeps_layers_of_its_own_by_pytorchs_names(finished: Workflow) -> None:
+    config = finished.config()
+    config["models"]["projection"]["keep"] = {"joiner": ["joiner.output_linear"]}
+    stale = choosing("int8-table", "joiner") | quantizing("int8-table", "joiner")
+    assert finished.planned(config) == stale | of("int8-table", "projection")
 
 
 def test_one_precisions_options_leave_the_other_alone(finished: Workflow) -> None:
@@ -350,7 +363,7 @@ def test_the_same_bytes_on_one_core_in_another_number_of_shards(
     alone = Named(tmp_path)
     config = alone.config()
     del config["models"]["no-projection"]
-    config["precisions"]["int8-table"]["shards"] = 3
+    config["precisions"]["int8-table"]["shards"] = 1
     alone.run(config, cores=1)
 
     def files(workflow: Workflow) -> dict[str, bytes]:
@@ -374,7 +387,7 @@ def test_a_folder_can_be_asked_for(finished: Workflow, target: str) -> None:
         "projection: transcribing with fp16",
         "projection: writing the manifest",
     }
-    assert planned - {f"{target} is complete"} == messages
+    assert planned - {f"all of {target}"} == messages
 
 
 def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
@@ -382,7 +395,7 @@ def test_any_file_can_be_asked_for(tmp_path: Path) -> None:
     target = "results/projection/ncnn/fp16/joiner_jit_trace-pnnx.ncnn.param"
     assert workflow.planned(workflow.config(), target) == {
         "projection: reading the sizes off projection/pretrained.pt",
-        "projection: tracing the joiner",
+        TRACING,
         "projection: converting the joiner to fp32",
         "projection: converting the joiner to fp16",
     }
@@ -472,7 +485,7 @@ def test_it_is_a_module_of_another_workflow(finished: Workflow) -> None:
         (" as export_*", "export_results/projection/"),
     ):
         done = outer(finished, renamed, "-n", target)
-        assert f"{target} is complete" in done.stdout
+        assert f"all of {target}" in done.stdout
         assert "putting together" not in done.stdout
     # What is below its results can be put elsewhere; what the configuration names stays.
     planned = outer(finished, " as export_*", "-n", "-p", prefix="elsewhere/").stdout
@@ -496,11 +509,24 @@ def test_its_files_can_be_named_by_another_configuration_in_another_folder(
 
     planned = snakemake("results/m", "--configfile", "mine.yaml")
     assert "m: comparing fp16 in ncnn with PyTorch" in planned
-    assert "results/m is complete" in planned
+    assert "all of results/m" in planned
     assert "comparing fp32" not in planned
+    # What lies in the folder does not count beside it; and what nothing makes is answered.
+    other = {"models": {"unasked": model}}
+    (tmp_path / "config.yaml").write_text(json.dumps(other))
+    planned = snakemake("--configfile", "mine.yaml", "--", "all")
+    assert "m: comparing fp16 in ncnn with PyTorch" in planned and "unasked" not in planned
+    said = snakemake("--configfile", "mine.yaml", "--", "results/unasked/sherpa-ncnn/fp16")
+    assert "error: results/unasked/sherpa-ncnn/fp16: nothing makes this." in said
+    assert "The configuration has no model 'unasked'. Models: m." in said
+    (tmp_path / "config.yaml").write_text("models:\n  m: [\n")
+    said = snakemake()
+    assert "error: config.yaml, line 3, column 1: is no YAML" in said
+    assert ".smk" not in said and "Traceback" not in said
+    (tmp_path / "config.yaml").unlink()
     missing = snakemake()
     assert f"there is no configuration: no config.yaml in {tmp_path}, and no --config" in missing
-    assert "Traceback" not in missing
+    assert "Traceback" not in missing and ".smk" not in missing
 
 
 def test_int8_alone_is_compared_with_fp32_all_the_same(finished: Workflow) -> None:
@@ -566,6 +592,20 @@ def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_closed_pipe_leaves_no_run_waiting(tmp_path: Path) -> None:
+    """As `snakemake … | head -n 1` does it: Snakemake's log, and what jobs say."""
+    workflow = Workflow(tmp_path)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # Of the first job on, whose end the scheduler waits for.
+    with workflow.start(workflow.config(), "--cores", "1", "list_models", **pipes) as process:
+        while "listing models" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    assert not list((workflow.work / ".snakemake" / "locks").glob("*"))
+    assert "precisions" in (workflow.work / "logs" / "list_models.log").read_text()
+
+
 def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     config = workflow.config()
@@ -575,7 +615,7 @@ def test_a_wrong_config_is_one_message(tmp_path: Path) -> None:
     assert (
         "models.projection.tolens: unknown key. Did you mean `tokens`" in done.stdout + done.stderr
     )
-    assert "Traceback" not in done.stdout + done.stderr
+    assert not {"Traceback", ".smk"} & set(re.findall(r"Traceback|\.smk", done.stderr))
 
 
 @pytest.mark.parametrize(

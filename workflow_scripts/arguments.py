@@ -1,6 +1,7 @@
 """Arguments that several scripts take."""
 
 import argparse
+import json
 from pathlib import Path
 
 from transducer2ncnn.base.layout import PARTS, Files
@@ -16,3 +17,8 @@ def add_ncnn_files(parser: argparse.ArgumentParser, prefix: str = "") -> None:
 
 def ncnn_files(args: argparse.Namespace, prefix: str = "") -> Files:
     return {part: tuple(getattr(args, prefix + part)) for part in PARTS}
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """--keep, layers that are not quantized whatever a precision says."""
+    parser.add_argument("--keep", required=True, type=json.loads, help="JSON: names by part")

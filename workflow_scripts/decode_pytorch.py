@@ -11,12 +11,12 @@ import numpy as np
 from transducer2ncnn.base import errors, reading
 from transducer2ncnn.engines import search
 from transducer2ncnn.evaluation import decoding, heard
-from transducer2ncnn.formats import tokens
+from transducer2ncnn.formats import tokens, vocabulary
 from transducer2ncnn.speech import recordings
-from transducer2ncnn.workflow.staleness import code_digest
+from transducer2ncnn.workflow.staleness import versions
 from workflow_scripts import decoding_arguments
 
-CODE = ("workflow_scripts/decode_pytorch.py", "torch", "kaldi-native-fbank", "soundfile")
+DISTRIBUTIONS = ("torch", "kaldi-native-fbank", "soundfile")
 
 
 def main() -> None:
@@ -26,16 +26,18 @@ def main() -> None:
     decoding_arguments.add_shard(parser)
     args = parser.parse_args()
 
-    how = decoding_arguments.decoding(args)
-    model_digest = decoding.digest([args.checkpoint, args.tokens])
     description = reading.read_json(args.description)
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    # Not what sherpa-ncnn leaves out: what that loses is to be seen.
+    how = decoding_arguments.decoding(args, symbols, vocabulary.never_emitted(symbols))
+    model_digest = decoding.digest([args.checkpoint, args.tokens])
     family, settings = description["family"], json.dumps(description["settings"])
-    code = code_digest(*CODE, family=family)
-    cache = decoding.Cache(args.cache, family, settings, model_digest, how, code)
+    code = [args.code, *versions(DISTRIBUTIONS)]
+    cache = decoding.Cache(args.cache, family, settings, model_digest, how, *code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
-        fill(cache, new, description, args, how)
+        fill(cache, new, description, symbols, args, how)
     heard.write(args.output, decoding.decoded(cache, mine))
     print(
         f"{args.output}: decoded {len(new)} utterances; {len(mine) - len(new)} were decoded before"
@@ -46,6 +48,7 @@ def fill(
     cache: decoding.Cache,
     utterances: list[recordings.Utterance],
     description: dict[str, Any],
+    symbols: list[str],
     args: argparse.Namespace,
     how: search.Decoding,
 ) -> None:
@@ -60,7 +63,6 @@ def fill(
     # Which of its implementations PyTorch takes is nothing that a user could act on.
     warnings.filterwarnings("ignore", message="LSTM with projections")
     network = model.load_described(args.checkpoint, description)
-    symbols = tokens.read(args.tokens, network.architecture.sizes.vocab_size)
     transducer = TorchTransducer(network)
 
     def hear(samples: np.ndarray) -> heard.Heard:

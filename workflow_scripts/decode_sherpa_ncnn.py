@@ -11,11 +11,11 @@ from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
-from transducer2ncnn.workflow.staleness import code_digest
+from transducer2ncnn.workflow.staleness import versions
 from workflow_scripts import decoding_arguments
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
-CODE = ("workflow_scripts/decode_sherpa_ncnn.py", "sherpa-ncnn", "soundfile")
+DISTRIBUTIONS = ("sherpa-ncnn", "soundfile")
 
 
 def main() -> None:
@@ -25,18 +25,18 @@ def main() -> None:
     decoding_arguments.add_shard(parser)
     args = parser.parse_args()
 
-    files, how = ncnn_files(args), decoding_arguments.decoding(args)
+    files, description = ncnn_files(args), reading.read_json(args.description)
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    how = decoding_arguments.decoding(args, symbols)
     paths = [path for pair in files.values() for path in pair]
     model_digest = decoding.digest([*paths, args.tokens])
-    description = reading.read_json(args.description)
-    code = code_digest(*CODE, family=description["family"])
+    code = [args.code, *versions(DISTRIBUTIONS)]
     settings = json.dumps(description["settings"])
-    cache = decoding.Cache(args.cache, settings, model_digest, how, code)
+    cache = decoding.Cache(args.cache, settings, model_digest, how, *code)
     mine = decoding.share(recordings.read_checked(args.manifest), args.shard, args.shards)
     new = [u for u in mine if cache.get(u) is None]
     if new:
         architecture = described(description)
-        symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
         with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
             assembly.assemble(files, description, args.tokens, folder, copy=assembly.link)
             decoding.fill_by_sherpa_ncnn(

@@ -2,9 +2,10 @@
 
 import argparse
 
-from transducer2ncnn.base import errors, reading
+from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.evaluation import gate
 from transducer2ncnn.export import delivery
+from transducer2ncnn.formats import tokens, vocabulary
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     parser.add_argument("--description", required=True, help="model.json")
     parser.add_argument("--tokens", required=True)
     parser.add_argument("--output", required=True, help="the folder")
+    parser.add_argument("--record", required=True, help="what was delivered, to check it by")
     parser.add_argument(
         "--gate",
         nargs=2,
@@ -26,7 +28,11 @@ def main() -> None:
         evaluation, max_rise = args.gate
         gate.check_rise(reading.read_json(evaluation), float(max_rise))
     description = reading.read_json(args.description)
-    delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
+    delivered = delivery.deliver(ncnn_files(args), description, args.tokens, args.output)
+    symbols = tokens.read(args.tokens, description["sizes"]["vocab_size"])
+    for warning in vocabulary.warnings(symbols):
+        print(f"warning: {warning}")
+    files.write_json(args.record, {"files": delivered})
 
 
 if __name__ == "__main__":

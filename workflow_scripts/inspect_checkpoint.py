@@ -4,6 +4,7 @@ import argparse
 import json
 
 from transducer2ncnn.base import errors, files
+from transducer2ncnn.engines import pytorch
 from transducer2ncnn.families import model
 
 
@@ -15,17 +16,23 @@ def main() -> None:
     parser.add_argument(
         "--settings", type=json.loads, default={}, help="settings that the configuration states"
     )
+    parser.add_argument(
+        "--origins", type=json.loads, default={}, help="where settings of these were found"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
     if args.sizes:
         model.check_stated(args.checkpoint, args.family, args.sizes)
-    description = model.describe(args.checkpoint, args.family, args.settings)
+    description = model.describe(args.checkpoint, args.family, args.settings, args.origins)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
     for name, value in description["settings"].items():
         print(f"{name}: {value}, from {description['settings_from'][name]}")
-    files.write_json(args.output, description)
+    # What the layers of the ncnn files are called in PyTorch, for who names them so.
+    executed = pytorch.executed(model.load_described(args.checkpoint, description))
+    modules = {part: [f"{kind} {name}" for kind, name in of] for part, of in executed.items()}
+    files.write_json(args.output, description | {"modules": modules})
     counts = ", ".join(f"{part} {count:,}" for part, count in description["parameters"].items())
     # One line: it is what a run shows of this.
     print(" ".join([f"{args.checkpoint}: parameters {counts}.", *description["remarks"]]))

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--headroom", help="headroom.json")
     parser.add_argument("--targets", nargs="+", default=[], help="target-<cpu>.json")
     parser.add_argument("--quantization", nargs="+", default=[], help="<precision>.json")
+    parser.add_argument("--searches", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
     parser.add_argument("--comparison", help="comparison.json")
     parser.add_argument("--speed", help="speed.json")
@@ -35,6 +36,7 @@ def main() -> None:
         rule_graph=artifacts.read_rule_graph(args.rules),
         verification=artifacts.by_precision(args.verification),
         quantization=artifacts.by_precision(args.quantization),
+        searches=artifacts.by_precision(args.searches),
         targets={
             name.removeprefix("target-"): found
             for name, found in artifacts.by_precision(args.targets).items()

@@ -2,10 +2,10 @@
 
 import argparse
 
-from transducer2ncnn.base import errors
+from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import calibrated, quantize, statistics
+from transducer2ncnn.quantization import calibrated, pairing, quantize, statistics
 from transducer2ncnn.quantization.recipes import Part
 
 
@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--precision", required=True, help="its name, for messages")
     parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--network", required=True, nargs=2, metavar=("PARAM", "BIN"), help="fp32")
+    parser.add_argument("--description", required=True, help="model.json")
     parser.add_argument("--recipe", required=True, type=Part.from_json, help="the part's, as JSON")
     parser.add_argument("--observed", nargs="*", default=[], help="saved histograms, all shards")
     parser.add_argument("--output", required=True)
@@ -21,7 +22,8 @@ def main() -> None:
 
     graph, part = param.read(args.network[0]), args.recipe
     try:
-        tabled = calibrated.tabled(graph, part)
+        modules = pairing.modules(graph, reading.read_json(args.description), args.part)
+        tabled = calibrated.tabled(graph, part, modules)
     except errors.UserError as e:
         raise errors.UserError(
             f"precisions.{args.precision}, the {args.part} in {args.network[0]}: {e}"
@@ -38,7 +40,8 @@ def main() -> None:
     )
     if part.calibrated:
         histograms = statistics.load(args.observed)[args.part]
-        for name, found in calibrated.inputs(graph, part, histograms, args.network[0]).items():
+        inputs = calibrated.inputs(graph, part, histograms, args.network[0], modules)
+        for name, found in inputs.items():
             table.inputs[name] = found.scale
             print(
                 f"{name:<40} : max = {found.absmax:<15f} threshold = {found.threshold:<15f} "

@@ -3,7 +3,7 @@
 import argparse
 
 from transducer2ncnn.base import errors, reading
-from transducer2ncnn.formats import sherpa, tokens
+from transducer2ncnn.formats import tokens, vocabulary
 
 
 def main() -> None:
@@ -23,9 +23,8 @@ def main() -> None:
         if symbols:
             tokens.check_agreement(symbols, pieces, args.tokens, args.bpe_model)
         symbols = pieces
-    for id_ in sherpa.NEVER_EMITTED:
-        if id_ < vocab_size:
-            print(f"sherpa-ncnn never emits token {id_}, {symbols[id_]!r}")
+    for warning in vocabulary.warnings(symbols):
+        print(f"warning: {warning}")
     tokens.write(args.output, symbols)
     print(f"{args.output}: {vocab_size} tokens")
 

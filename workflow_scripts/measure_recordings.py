@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from transducer2ncnn.base import errors, reading
+from transducer2ncnn.base.fingerprints import fingerprint
 from transducer2ncnn.quantization import levels, sharing
 from transducer2ncnn.speech import audio
-from transducer2ncnn.workflow import provenance
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
         wav: sharing.Measured(
             audio.duration(wav),
             levels.decibels(audio.mean_square(wav)),
-            provenance.fingerprint(wav)["sha256"],
+            fingerprint(wav)["sha256"],
         )
         for wav in wavs
     }

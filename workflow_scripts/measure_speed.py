@@ -9,6 +9,7 @@ from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.evaluation import speed
 from transducer2ncnn.export import assembly
 from transducer2ncnn.families.registry import described
+from transducer2ncnn.formats import tokens
 from transducer2ncnn.speech import recordings
 from workflow_scripts import decoding_arguments
 
@@ -34,8 +35,10 @@ def main() -> None:
     utterances = recordings.read_checked(args.manifest)
     utterances = utterances[: speed.some([u.duration for u in utterances])]
     description = reading.read_json(args.description)
-    tail_seconds = described(description).tail_seconds
-    how = decoding_arguments.decoding(args)
+    architecture = described(description)
+    tail_seconds = architecture.tail_seconds
+    symbols = tokens.read(args.tokens, architecture.sizes.vocab_size)
+    how = decoding_arguments.decoding(args, symbols)
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as temporary:
         folders = {}
         for name, *paths in args.precision:

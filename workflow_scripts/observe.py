@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--recordings", required=True, help="as measured")
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
@@ -41,7 +42,7 @@ def main() -> None:
             said = time.monotonic()
             print(f"observed {seconds:.0f} of {total:.0f} s of audio", file=sys.stderr, flush=True)
 
-    observed = observing.observe(network, batches, progress)
+    observed = observing.observe(network, batches, progress, args.threads)
     statistics.save(args.output, observed)
     took = time.monotonic() - start
     print(f"shard {args.shard}: observed {total:.1f} s of audio in {took:.1f} s")

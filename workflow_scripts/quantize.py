@@ -7,8 +7,8 @@ from transducer2ncnn.base import errors, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param, scale_table, weights
-from transducer2ncnn.quantization import apply
-from transducer2ncnn.quantization.recipes import Part
+from transducer2ncnn.quantization import apply, pairing
+from transducer2ncnn.quantization.recipes import Part, read_found
 
 
 def main() -> None:
@@ -18,15 +18,20 @@ def main() -> None:
     parser.add_argument("--network", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
     parser.add_argument("--table", type=Path, help="its scales, if the recipe takes a table")
     parser.add_argument("--description", required=True, type=Path, help="model.json")
-    parser.add_argument("--recipe", required=True, type=Part.from_json, help="the part's, as JSON")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--recipe", type=Part.from_json, help="the part's, as JSON")
+    how.add_argument("--found", type=Path, help="what a search found, with the part's recipe in it")
     parser.add_argument("--output", required=True, nargs=2, metavar=("PARAM", "BIN"), type=Path)
     args = parser.parse_args()
 
-    graph, part = param.read(args.network[0]), args.recipe
+    graph = param.read(args.network[0])
+    part = read_found(args.found)[args.part] if args.found else args.recipe
     table = scale_table.read(args.table) if args.table else None
-    architecture = described(reading.read_json(args.description))
+    description = reading.read_json(args.description)
+    architecture = described(description)
     try:
-        formats = part.assign((layer.name, layer.type) for layer in graph.layers)
+        modules = pairing.modules(graph, description, args.part)
+        formats = part.assign(((layer.name, layer.type) for layer in graph.layers), modules)
         if args.part == "encoder":
             apply.check_frames(formats, architecture.frames_per_segment)
         quantized_graph, quantized = apply.apply(

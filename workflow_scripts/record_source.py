@@ -4,7 +4,7 @@ import argparse
 import json
 
 from transducer2ncnn.base import errors, files
-from transducer2ncnn.workflow import provenance
+from transducer2ncnn.base.fingerprints import fingerprint
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     args = parser.parse_args()
 
     named = zip(args.names, args.files, strict=True)
-    fingerprints = {name: provenance.fingerprint(file) for name, file in named}
+    fingerprints = {name: fingerprint(file) for name, file in named}
     files.write_json(args.output, args.source | {"files": fingerprints})
 
 

@@ -1,4 +1,4 @@
-"""Trace one part of a model to TorchScript."""
+"""Trace a model's parts to TorchScript."""
 
 import argparse
 from pathlib import Path
@@ -13,14 +13,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--description", required=True, type=Path, help="model.json")
-    parser.add_argument("--part", required=True, choices=PARTS)
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, nargs=len(PARTS), metavar=PARTS, help="files")
     args = parser.parse_args()
 
     description = reading.read_json(args.description)
-    network = model.load_described(args.checkpoint, description, parts=[args.part])
-    torchscript.trace(network, args.part, args.output)
-    print(f"traced the {args.part}, which computes what the model does at every length checked")
+    network = model.load_described(args.checkpoint, description)
+    for part, output in zip(PARTS, args.output, strict=True):
+        torchscript.trace(network, part, output)
+        print(f"traced the {part}, which computes what the model does at every length checked")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 
 from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.families.registry import described
-from transducer2ncnn.verification import parity
+from transducer2ncnn.verification import as_run
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
 
@@ -15,6 +15,9 @@ def main() -> None:
     add_ncnn_files(parser)
     parser.add_argument("--stored", required=True, choices=("fp16", "fp32"))
     parser.add_argument("--tolerance", required=True, type=float)
+    parser.add_argument(
+        "--tolerance-as-run", required=True, type=float, help="the same at ncnn's own options"
+    )
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
@@ -23,20 +26,29 @@ def main() -> None:
     try:
         # ncnn can crash on files that are wrong enough.
         found = isolated.call(
-            parity.compare,
+            as_run.verify,
             args.reference,
             architecture,
             ncnn_files(args),
             args.stored,
             args.tolerance,
+            args.tolerance_as_run,
         )
     except isolated.IsolatedError as e:
         raise errors.UserError(f"{folder}: ncnn cannot run these files: {e}") from None
-    errors_ = ", ".join(f"{part} {x['max_error']:.1e}" for part, x in found.items())
-    proven = sum(x["weights_proven"] for x in found.values())
+    parts, own = found["parts"], found["as_run"]
+    proven = sum(x["weights_proven"] for x in parts.values())
     print(f"{folder}: {proven:,} weights are the checkpoint's, to the last bit")
-    print(f"{folder}: largest errors {errors_}; tolerance {args.tolerance:g}")
-    files.write_json(args.output, {"tolerance": args.tolerance, "parts": found})
+    print(
+        f"{folder}: largest errors {_listed({p: x['max_error'] for p, x in parts.items()})}; "
+        f"tolerance {args.tolerance:g}; at ncnn's own options {_listed(own['errors'])}; tolerance "
+        f"{own['tolerance']:g}"
+    )
+    files.write_json(args.output, found)
+
+
+def _listed(errors_: dict[str, float]) -> str:
+    return ", ".join(f"{part} {error:.1e}" for part, error in errors_.items())
 
 
 if __name__ == "__main__":

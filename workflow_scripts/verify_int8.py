@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.formats import param
-from transducer2ncnn.quantization import calibrated, gate, levels, sharing, statistics
-from transducer2ncnn.quantization.recipes import Part
+from transducer2ncnn.quantization import calibrated, gate, levels, pairing, sharing, statistics
+from transducer2ncnn.quantization.recipes import Part, read_found
 from transducer2ncnn.speech import audio
 from workflow_scripts.arguments import add_ncnn_files, ncnn_files
 
@@ -29,6 +29,7 @@ def main() -> None:
         metavar=("PART", "JSON"),
         help="of a part that is quantized",
     )
+    parser.add_argument("--found", help="what a search found, in place of recipes")
     parser.add_argument(
         "--limits", required=True, type=json.loads, help="JSON: those of quantization.gate.Limits"
     )
@@ -47,12 +48,14 @@ def main() -> None:
     fp32 = ncnn_files(args, prefix="fp32_")
     observed = statistics.load(args.observed)
     formats, scales = {}, {}
-    for part, recipe in args.recipe:
-        file, how = fp32[part][0], Part.from_json(recipe)
+    recipes = {part: Part.from_json(recipe) for part, recipe in args.recipe}
+    for part, how in (read_found(args.found) if args.found else recipes).items():
+        file = fp32[part][0]
         graph = param.read(file)
-        formats[part] = how.assign((layer.name, layer.type) for layer in graph.layers)
+        modules = pairing.modules(graph, description, part)
+        formats[part] = how.assign(((layer.name, layer.type) for layer in graph.layers), modules)
         if how.calibrated:
-            inputs = calibrated.inputs(graph, how, observed[part], file)
+            inputs = calibrated.inputs(graph, how, observed[part], file, modules)
             scales[part] = {name: found.scale for name, found in inputs.items()}
     examined = gate.examine(
         fp32, ncnn_files(args), description, recordings, args.precision, formats, scales

@@ -35,9 +35,26 @@ def main() -> None:
     emulator = Emulator(args.emulator, args.cpu)
     description = reading.read_json(args.description)
     recordings = [(wav, audio.read(wav)) for wav in args.wavs]
-    found = target.verify(emulator, args.reference, description, folders, plain, recordings)
-    target.check(found, args.tolerance, args.quantized, args.cpu)
-    files.write_json(args.output, {"cpu": args.cpu, "tolerance": args.tolerance} | found)
+    found = target.verify(
+        emulator,
+        args.reference,
+        description,
+        folders,
+        plain,
+        recordings,
+        args.tolerance,
+        args.quantized,
+    )
+    for name, x in found["precisions"].items():
+        errors_ = ", ".join(f"{part} {error:.1e}" for part, error in x["errors"].items())
+        print(
+            f"{name}: errors {errors_}; {x['same_texts']} of {found['recordings']} texts as on x86"
+        )
+    warnings = list(target.warnings(found, args.cpu))
+    for warning in warnings:
+        print(f"warning: {warning}", flush=True)
+    target.check(found, args.cpu)
+    files.write_json(args.output, {"cpu": args.cpu, "warnings": warnings} | found)
     same = {x["same_texts"] for x in found["precisions"].values()}
     print(
         f"{args.cpu}: {found['segments']} segments and {found['seconds']:.1f} s of recordings; "

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, end_quietly_when_interrupted, leave
 
 #: Lines of the process's output that an error shows.
 OUTPUT_TAIL = 12
@@ -82,4 +82,6 @@ def _serve(request: str, reply: str) -> None:
 
 
 if __name__ == "__main__":
+    end_quietly_when_interrupted()
     _serve(sys.argv[1], sys.argv[2])
+    leave()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from transducer2ncnn.base.errors import UserError
 
 #: The three networks of a transducer; each is traced, converted and stored by itself.
 PARTS = ("encoder", "decoder", "joiner")
+PartName = Literal["encoder", "decoder", "joiner"]
 
 #: What follows the part in a file's name.
 STEM = "_jit_trace-pnnx.ncnn"
+
+#: The script in each folder for sherpa-ncnn that runs the folder on recordings.
+TRANSCRIBE = "transcribe.py"
 
 #: (param, bin) of each part.
 Files = dict[str, tuple[Path, Path]]

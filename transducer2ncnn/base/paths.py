@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-#: A name that becomes a folder's name below results/, and cannot lead out of there.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: A name that becomes a folder's name below results/, and cannot lead out of there. File systems
+#: take 255 bytes, of which the names of logs and reports need some.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+#: Bytes of a file's name in a repository: its log's has some more.
+MAX_NAME = 240
 
 
 def is_file(path: str | Path) -> bool:

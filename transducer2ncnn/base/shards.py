@@ -1,7 +1,8 @@
-"""Sharing work on recordings out among jobs."""
+"""Sharing work on recordings out among jobs, and taking some of many."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -24,3 +25,14 @@ def share_out(seconds: Mapping[K, float], shards: int) -> list[list[K]]:
         shared[least].append(key)
         loads[least] += seconds[key]
     return shared
+
+
+def spread(seconds: Mapping[K, float], most: float) -> list[K]:
+    """Some keys from the whole length, every so many in their order, that last about as long as
+    wanted; all of them where they last no longer.
+
+    Args:
+        seconds: what each key lasts.
+        most: seconds.
+    """
+    return list(seconds)[:: max(1, math.ceil(sum(seconds.values()) / most))]

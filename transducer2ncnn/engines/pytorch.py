@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.families.modules import Transducer
+from transducer2ncnn.formats.layers import BY_MODULE
 
 
 class TorchTransducer:
@@ -37,6 +40,42 @@ def run_encoder(model: Transducer, inputs: Sequence[np.ndarray]) -> list[np.ndar
     """in0, in1, … → out0, out1, …, all in ncnn's shapes."""
     outputs = model.encoder(*to_torch(model.architecture, inputs))
     return from_torch(model.architecture, outputs)
+
+
+def executed(model: Transducer) -> dict[str, list[tuple[str, str]]]:
+    """The modules with weights of each part, as (kind, name), in order of execution.
+
+    ncnn's layers with weights come in the same order.
+    """
+    architecture = model.architecture
+    sizes = architecture.sizes
+    features = np.zeros((architecture.segment, sizes.feature_dim), dtype=np.float32)
+    inputs = {
+        "encoder": to_torch(
+            architecture, architecture.encoder_inputs(features, architecture.initial_states())
+        ),
+        "decoder": (torch.zeros(1, sizes.context_size, dtype=torch.long),),
+        "joiner": tuple(torch.zeros(dim) for dim in (sizes.encoder_dim, sizes.decoder_dim)),
+    }
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part in PARTS:
+        network, modules = model.part(part), found.setdefault(part, [])
+
+        def hook(
+            module: nn.Module, *_: object, name: str, modules: list[tuple[str, str]] = modules
+        ) -> None:
+            modules.append((type(module).__name__, name))
+
+        handles = [
+            module.register_forward_hook(functools.partial(hook, name=f"{part}.{name}"))
+            for name, module in network.named_modules()
+            if type(module).__name__ in BY_MODULE
+        ]
+        with torch.inference_mode():
+            network(*inputs[part])
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def to_torch(

@@ -5,6 +5,7 @@ On a bad model it ends the process, so all of this is to be called in one of its
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,21 @@ def load(folder: str | Path, threads: int, decoding: Decoding = GREEDY) -> sherp
         for part, pair in delivered_files(folder).items()
         for kind, path in zip(("param", "bin"), pair, strict=True)
     }
-    return sherpa_ncnn.Recognizer(
-        tokens=str(Path(folder, "tokens.txt")),
-        num_threads=threads,
-        decoding_method=decoding.method,
-        num_active_paths=decoding.num_active_paths,
-        **files,
-    )
+    with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as temporary:
+        hotwords = {}
+        if decoding.hotwords:
+            path = Path(temporary, "hotwords.txt")
+            path.write_text(decoding.hotwords.text(), encoding="utf-8")
+            score = decoding.hotwords.score
+            hotwords = {"hotwords_file": str(path), "hotwords_score": score}
+        return sherpa_ncnn.Recognizer(
+            tokens=str(Path(folder, "tokens.txt")),
+            num_threads=threads,
+            decoding_method=decoding.method,
+            num_active_paths=decoding.num_active_paths,
+            **hotwords,
+            **files,
+        )
 
 
 def start(recognizer: sherpa_ncnn.Recognizer) -> None:

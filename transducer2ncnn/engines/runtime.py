@@ -72,16 +72,23 @@ class Network:
 class NcnnTransducer:
     """An exported model's three networks, for ``search.decode``.
 
+    Args:
+        threads, sherpa_options: as of ``Network``.
+
     Raises:
         UserError: ncnn cannot load a part.
     """
 
     def __init__(
-        self, files: Files, architecture: Architecture[Any, Any], threads: int = 1
+        self,
+        files: Files,
+        architecture: Architecture[Any, Any],
+        threads: int = 1,
+        sherpa_options: bool = False,
     ) -> None:
         self.architecture = architecture
         self._encoder, self._decoder, self._joiner = (
-            Network(*files[part], threads) for part in PARTS
+            Network(*files[part], threads, sherpa_options) for part in PARTS
         )
         self._encoder_outputs = blobs.outputs(len(architecture.batch_axes()))
 

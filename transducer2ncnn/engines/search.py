@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from transducer2ncnn.engines.hotwords import Graph, Hotwords
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats.sherpa import BLANK, NEVER_EMITTED
 from transducer2ncnn.speech.features import fbank, silence
@@ -39,6 +40,10 @@ class Decoding:
     method: Literal["greedy_search", "modified_beam_search"] = "greedy_search"
     #: Of the beam search. Greedy search follows one path.
     num_active_paths: int = 1
+    #: Of the beam search.
+    hotwords: Hotwords | None = None
+    #: Ids that do not become part of the text. sherpa-ncnn has no others than these.
+    never_emitted: tuple[int, ...] = NEVER_EMITTED
 
 
 GREEDY = Decoding()
@@ -53,12 +58,14 @@ class Step:
         frame: (encoder_dim,)
         decoder_out: (decoder_dim,), the decoder's output for the context.
         logits: (vocab_size,)
+        never_emitted: ids that do not become part of the text.
     """
 
     context: tuple[int, ...]
     frame: np.ndarray
     decoder_out: np.ndarray
     logits: np.ndarray
+    never_emitted: tuple[int, ...] = NEVER_EMITTED
 
     @property
     def token(self) -> int:
@@ -68,7 +75,7 @@ class Step:
     @property
     def emits(self) -> bool:
         """Whether the best token becomes part of the text."""
-        return self.token not in NEVER_EMITTED
+        return self.token not in self.never_emitted
 
 
 def segments(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
@@ -105,12 +112,17 @@ def encoded(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]
         yield from frames
 
 
-def greedy(transducer: Transducer, frames: Iterable[np.ndarray]) -> Iterator[Step]:
+def greedy(
+    transducer: Transducer,
+    frames: Iterable[np.ndarray],
+    never_emitted: tuple[int, ...] = NEVER_EMITTED,
+) -> Iterator[Step]:
     """The path that takes the best token of each of the encoder's output frames."""
     context = (BLANK,) * transducer.architecture.sizes.context_size
     decoder_out = transducer.decode(list(context))
     for frame in frames:
-        step = Step(context, frame, decoder_out, transducer.join(frame, decoder_out))
+        logits = transducer.join(frame, decoder_out)
+        step = Step(context, frame, decoder_out, logits, never_emitted)
         yield step
         if step.emits:
             context = (*context[1:], step.token)
@@ -126,8 +138,8 @@ def decode(transducer: Transducer, samples: np.ndarray, decoding: Decoding = GRE
     """Token ids of a recording: (n,) float32 samples in [−1, 1], 16 kHz."""
     frames = encoded(transducer, samples)
     if decoding.method == "greedy_search":
-        return emitted(greedy(transducer, frames))
-    paths = _BeamPaths(transducer, decoding.num_active_paths)
+        return emitted(greedy(transducer, frames, decoding.never_emitted))
+    paths = _BeamPaths(transducer, decoding)
     for frame in frames:
         paths.advance(frame)
     return paths.best()[transducer.architecture.sizes.context_size :]
@@ -138,13 +150,20 @@ class _BeamPaths:
 
     sherpa-ncnn ranks the continuations of all paths by their log-probability, in float32, and
     paths by that per token, the blanks that they start with counted. A path that takes a token
-    which is never emitted stays as it is, at that token's probability.
+    which is never emitted stays as it is, at that token's probability. What hotwords gain is added
+    to a path's logarithm once it has been chosen.
     """
 
-    def __init__(self, transducer: Transducer, num_active_paths: int) -> None:
+    def __init__(self, transducer: Transducer, decoding: Decoding) -> None:
         self._transducer = transducer
-        self._num_active_paths = num_active_paths
-        self._log_probs = {(BLANK,) * transducer.architecture.sizes.context_size: 0.0}
+        self._num_active_paths = decoding.num_active_paths
+        self._never_emitted = decoding.never_emitted
+        start = (BLANK,) * transducer.architecture.sizes.context_size
+        self._log_probs = {start: 0.0}
+        self._graph = None
+        if decoding.hotwords:
+            self._graph = Graph(decoding.hotwords.ids, decoding.hotwords.score)
+            self._states = {start: self._graph.root}
         self._decoder_outs: dict[tuple[int, ...], np.ndarray] = {}
 
     def advance(self, frame: np.ndarray) -> None:
@@ -155,8 +174,10 @@ class _BeamPaths:
         best = np.argsort(-log_probs, axis=None, kind="stable")[: self._num_active_paths]
         self._log_probs = {}
         for row, token in zip(*np.unravel_index(best, log_probs.shape), strict=True):
-            path = paths[row] if token in NEVER_EMITTED else (*paths[row], int(token))
-            log_prob = float(log_probs[row, token])
+            path, log_prob = paths[row], float(log_probs[row, token])
+            if token not in self._never_emitted:
+                path = (*path, int(token))
+                log_prob += self._gain(paths[row], path)
             if path in self._log_probs:
                 log_prob = float(np.logaddexp(self._log_probs[path], log_prob))
             self._log_probs[path] = log_prob
@@ -164,6 +185,13 @@ class _BeamPaths:
     def best(self) -> list[int]:
         best = max(self._log_probs, key=self._rank)
         return list(best)
+
+    def _gain(self, before: tuple[int, ...], path: tuple[int, ...]) -> float:
+        """What hotwords add to a path that goes on by a token."""
+        if self._graph is None:
+            return 0.0
+        gain, self._states[path] = self._graph.step(self._states[before], path[-1])
+        return gain
 
     def _rank(self, path: tuple[int, ...]) -> float:
         return self._log_probs[path] / len(path)

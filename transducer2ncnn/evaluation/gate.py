@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.evaluation.units import NAMES
 
 
 def check_rise(evaluation: dict[str, Any], max_rise: float) -> None:
-    """Refuse a precision whose word error rate rose too far above PyTorch's.
+    """Refuse a precision whose error rate rose too far above PyTorch's.
 
     Args:
         evaluation: what ``scoring.score`` found, and its "precision".
@@ -24,10 +25,11 @@ def check_rise(evaluation: dict[str, Any], max_rise: float) -> None:
         return
     mine, theirs = evaluation["wer"]["rate"], evaluation["pytorch"]["wer"]["rate"]
     chance = "" if rise["significant"] else ", so it may be chance"
+    names = NAMES[evaluation["unit"]]
     raise UserError(
-        f"{precision} is not delivered: its word error rate is {points:.2f} percentage points "
+        f"{precision} is not delivered: its {names.rate} is {points:.2f} percentage points "
         f"above PyTorch's, and evaluation.max_rise.{precision} allows {max_rise:g}. It is "
-        f"{mine:.2%}, PyTorch's {theirs:.2%}, on {evaluation['words']} words in "
+        f"{mine:.2%}, PyTorch's {theirs:.2%}, on {evaluation['words']} {names.plural} in "
         f"{evaluation['utterances']} recordings; the rise lies between {100 * rise['low']:.2f} and "
         f"{100 * rise['high']:.2f} points with 95 % confidence{chance}. The recordings that "
         f"differ most are listed in the evaluation's {precision}.json."

@@ -1,22 +1,26 @@
 """How right a system is, how sure that is, and where it parts from PyTorch.
 
-Words are compared in one case, and are what white space separates; nothing else is normalised.
-Intervals hold 95 % of what resampled sets of utterances give, RESAMPLES sets drawn with
-replacement. Two systems are compared on the same sets: utterances that are hard for both then do
-not blur the difference.
+Texts are compared by a unit (``units``): "words" below are whatever that is. Intervals hold
+95 % of what resampled sets of utterances give, RESAMPLES sets drawn with replacement. Two systems
+are compared on the same sets: utterances that are hard for both then do not blur the difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import jiwer
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.evaluation import units
 from transducer2ncnn.evaluation.heard import Heard
+from transducer2ncnn.evaluation.units import Normalisation, Unit
+from transducer2ncnn.formats import byte_tokens, vocabulary
+from transducer2ncnn.formats.byte_tokens import ByteTokens
 from transducer2ncnn.speech.recordings import Utterance
 
 RESAMPLES = 10_000
@@ -28,8 +32,39 @@ DRAWN_AT_ONCE = 1_000_000
 LISTED = 20
 
 
-def normalise(text: str) -> str:
-    return " ".join(text.casefold().split())
+@dataclass(frozen=True)
+class Rules:
+    """How texts are compared."""
+
+    unit: Unit = "word"
+    normalisation: Normalisation = units.USUAL
+    #: How the model's tokens spell bytes; None if they spell text.
+    spelled: ByteTokens | None = None
+    #: Symbols that sherpa-ncnn never emits though they stand for text, by id.
+    lost: Mapping[int, str] = field(default_factory=dict)
+
+    def text(self, heard: Heard) -> str:
+        """What a system recognised, as text: tokens that spell bytes are decoded."""
+        return self.spelled.text(heard.tokens) if self.spelled else heard.text
+
+
+WORDS = Rules()
+
+
+def rules_for(
+    utterances: Iterable[Utterance],
+    symbols: Sequence[str],
+    unit: Unit | None = None,
+    normalisation: Normalisation = units.USUAL,
+) -> Rules:
+    """The rules for a model and a language.
+
+    Args:
+        symbols: of the model's tokens, by id.
+        unit: None for the one that the script of what was said asks for.
+    """
+    unit = unit or units.find(normalisation.apply(u.text) for u in utterances)
+    return Rules(unit, normalisation, byte_tokens.find(symbols), vocabulary.lost(symbols))
 
 
 @dataclass(frozen=True)
@@ -46,16 +81,28 @@ class WordErrors:
         return self.substitutions + self.deletions + self.insertions
 
 
-def word_errors(references: Sequence[str], texts: Sequence[str]) -> WordErrors:
-    """Texts against what was said, none of which is empty."""
+def word_errors(
+    references: Sequence[str], texts: Sequence[str], rules: Rules = WORDS
+) -> WordErrors:
+    """Texts against what was said.
+
+    Raises:
+        UserError: nothing was said.
+    """
+
+    def prepared(text: str) -> str:
+        return " ".join(units.split(rules.normalisation.apply(text), rules.unit))
+
     found = jiwer.process_words(
-        [normalise(text) for text in references], [normalise(text) for text in texts]
+        [prepared(text) for text in references], [prepared(text) for text in texts]
     )
     counts: dict[str, list[int]] = {kind: [] for kind in ("substitute", "delete", "insert")}
     for alignment in found.alignments:
         for kind, by_utterance in counts.items():
             by_utterance.append(sum(_length(chunk) for chunk in alignment if chunk.type == kind))
     words = [len(reference) for reference in found.references]
+    if not sum(words):
+        raise UserError("nothing is left of any transcript once it is normalised.")
     return WordErrors(*(np.array(column) for column in (words, *counts.values())))
 
 
@@ -83,7 +130,10 @@ def interval(numerators: np.ndarray, denominators: np.ndarray) -> tuple[float, f
 
 
 def score(
-    utterances: list[Utterance], pytorch: dict[str, Heard], heard: dict[str, Heard]
+    utterances: list[Utterance],
+    pytorch: dict[str, Heard],
+    heard: dict[str, Heard],
+    rules: Rules = WORDS,
 ) -> dict[str, Any]:
     """One precision against what was said and against PyTorch.
 
@@ -92,32 +142,39 @@ def score(
         pytorch, heard: by the utterances' ids.
 
     Returns:
-        Rates are fractions. "wer" and "ser", word and sentence error rate, with "low" and "high"
-        around them; the same of "pytorch"; "rise", by how much the word error rate is above
-        PyTorch's, and whether zero lies outside its interval ("significant"); "agreement" with
-        PyTorch, token by token; and the largest "differences" from it.
+        Rates are fractions. "wer", "cer" and "ser", the error rates by the "unit", by character
+        and by sentence, with "low" and "high" around them; the same of "pytorch"; "rise", by how
+        much "wer" is above PyTorch's, and whether zero lies outside its interval ("significant");
+        "agreement" with PyTorch, token by token; what of PyTorch's tokens sherpa-ncnn has "lost";
+        and the largest "differences" from it.
+
+    Raises:
+        UserError: nothing was said.
     """
-    mine, theirs = _errors(utterances, heard), _errors(utterances, pytorch)
+    mine, theirs = (_errors(utterances, x, rules) for x in (heard, pytorch))
     agreement, token_edits = _agreement(utterances, pytorch, heard)
     return {
         "utterances": len(utterances),
         "words": int(mine.words.sum()),
         "seconds": sum(u.duration for u in utterances),
-        "wer": word_error_rate(mine),
-        "ser": _ser(mine),
-        "pytorch": {"wer": word_error_rate(theirs), "ser": _ser(theirs)},
+        "unit": rules.unit,
+        "normalised": asdict(rules.normalisation),
+        "decoded_bytes": rules.spelled.name if rules.spelled else None,
+        **_rates(utterances, heard, mine, rules),
+        "pytorch": _rates(utterances, pytorch, theirs, rules),
         "rise": _difference("rate", theirs, mine),
         "agreement": agreement,
-        "differences": _differences(utterances, pytorch, heard, theirs, mine, token_edits),
+        "lost": _lost(pytorch, rules),
+        "differences": _differences(utterances, pytorch, heard, theirs, mine, token_edits, rules),
     }
 
 
 def compare(
-    utterances: list[Utterance], precisions: dict[str, dict[str, Heard]]
+    utterances: list[Utterance], systems: dict[str, dict[str, Heard]], rules: Rules = WORDS
 ) -> list[dict[str, Any]]:
-    """Every two precisions: b's word error rate minus a's, with its interval."""
-    errors = {name: _errors(utterances, heard) for name, heard in precisions.items()}
-    names = list(precisions)
+    """Every two systems: b's error rate minus a's, with its interval."""
+    errors = {name: _errors(utterances, heard, rules) for name, heard in systems.items()}
+    names = list(systems)
     return [
         {"a": a, "b": b} | _difference("difference", errors[a], errors[b])
         for i, a in enumerate(names)
@@ -125,12 +182,36 @@ def compare(
     ]
 
 
-def _errors(utterances: list[Utterance], heard: dict[str, Heard]) -> WordErrors:
-    return word_errors([u.text for u in utterances], [heard[u.id].text for u in utterances])
+def _errors(utterances: list[Utterance], heard: dict[str, Heard], rules: Rules) -> WordErrors:
+    texts = [rules.text(heard[u.id]) for u in utterances]
+    return word_errors([u.text for u in utterances], texts, rules)
+
+
+def _rates(
+    utterances: list[Utterance], heard: dict[str, Heard], found: WordErrors, rules: Rules
+) -> dict[str, Any]:
+    by_character = _errors(utterances, heard, replace(rules, unit="character"))
+    rates = {"wer": word_error_rate(found), "cer": word_error_rate(by_character)}
+    return rates | {"ser": _ser(found)}
+
+
+def _lost(pytorch: dict[str, Heard], rules: Rules) -> dict[str, Any] | None:
+    """How many of PyTorch's tokens are such as sherpa-ncnn never emits; None if it emits all."""
+    if not rules.lost:
+        return None
+    found = [token for heard in pytorch.values() for token in heard.tokens]
+    gone = sum(token in rules.lost.values() for token in found)
+    return {
+        "symbols": {str(id_): symbol for id_, symbol in rules.lost.items()},
+        "tokens": gone,
+        "of": len(found),
+        "rate": gone / len(found) if found else 0.0,
+    }
 
 
 def word_error_rate(found: WordErrors) -> dict[str, Any]:
-    """The rate over all utterances, as a fraction, its interval and what it consists of."""
+    """The rate over all utterances, as a fraction, its interval and what it consists of, whatever
+    unit the counts are of."""
     low, high = interval(found.errors, found.words)
     return {
         "rate": float(found.errors.sum() / found.words.sum()),
@@ -188,6 +269,7 @@ def _differences(
     pytorch_errors: WordErrors,
     errors: WordErrors,
     token_edits: list[int],
+    rules: Rules,
 ) -> list[dict[str, Any]]:
     """What changes most words first, then what changes most tokens."""
     rows: list[dict[str, Any]] = [
@@ -196,8 +278,8 @@ def _differences(
             "wav": u.wav,
             "start": u.start,
             "reference": u.text,
-            "pytorch": pytorch[u.id].text,
-            "sherpa_ncnn": heard[u.id].text,
+            "pytorch": rules.text(pytorch[u.id]),
+            "sherpa_ncnn": rules.text(heard[u.id]),
             "errors": int(errors.errors[i]),
             "pytorch_errors": int(pytorch_errors.errors[i]),
             "token_edits": token_edits[i],

@@ -111,21 +111,45 @@ def _stream(
     """Seconds of computing and of audio; audio arrived and seconds gone by at the first token."""
     samples = np.concatenate([samples, silence(tail_seconds)])
     size = int(CHUNK * SAMPLE_RATE)
-    computing = clock = 0.0
-    heard = latency = None
-    recognizer.start(loaded)
+    live = Live(loaded)
     for first in range(0, len(samples), size):
-        chunk = samples[first : first + size]
-        arrived = (first + len(chunk)) / SAMPLE_RATE
+        live.accept(samples[first : first + size])
+    return live.computing, live.arrived, live.heard, live.latency
+
+
+class Live:
+    """A recording that comes in as from a microphone, and what sherpa-ncnn takes for it.
+
+    Attributes:
+        arrived: seconds of audio so far.
+        computing: seconds of computing on them.
+        heard: seconds of audio that had arrived at the first token, or None.
+        latency: seconds gone by at the first token, had it been spoken live, or None.
+    """
+
+    def __init__(self, loaded: Any, rate: int = SAMPLE_RATE) -> None:
+        """Start a new recording at ``rate``, which sherpa-ncnn resamples if it is not its own."""
+        recognizer.start(loaded)
+        self._loaded, self._rate, self._samples = loaded, rate, 0
+        self.computing = self._clock = 0.0
+        self.heard: float | None = None
+        self.latency: float | None = None
+
+    @property
+    def arrived(self) -> float:
+        return self._samples / self._rate
+
+    def accept(self, chunk: np.ndarray) -> None:
+        """(n,) float32 samples, the next ones."""
+        self._samples += len(chunk)
         start = time.perf_counter()
-        loaded.accept_waveform(SAMPLE_RATE, chunk)
+        self._loaded.accept_waveform(self._rate, chunk)
         took = time.perf_counter() - start
-        computing += took
+        self.computing += took
         # A chunk waits for its samples, and for the computing on those before it.
-        clock = max(clock, arrived) + took
-        if latency is None and loaded.tokens:
-            heard, latency = arrived, clock
-    return computing, len(samples) / SAMPLE_RATE, heard, latency
+        self._clock = max(self._clock, self.arrived) + took
+        if self.latency is None and self._loaded.tokens:
+            self.heard, self.latency = self.arrived, self._clock
 
 
 def peak_memory() -> float:

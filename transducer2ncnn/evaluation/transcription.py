@@ -12,6 +12,7 @@ import numpy as np
 from transducer2ncnn.base import isolated
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.reading import REMAKE, read_text
 from transducer2ncnn.engines import recognizer
 from transducer2ncnn.speech.manifests import read_table
 
@@ -79,3 +80,17 @@ def write(path: str | Path, transcripts: list[Transcript]) -> None:
         for t in transcripts:
             row = [t.wav, t.reference, t.sherpa_ncnn, t.ncnn, "yes" if t.agree else "no"]
             table.writerow(row)
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """What sherpa-ncnn recognised in each recording, of a table that ``write`` wrote.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    text = read_text(path, "a table")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        return [row["sherpa-ncnn"] for row in rows]
+    except KeyError:
+        raise UserError(f"{path}: has no column sherpa-ncnn. {REMAKE}") from None

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from transducer2ncnn.base import layout
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import scratch
+from transducer2ncnn.base.fingerprints import Fingerprint, fingerprint
 from transducer2ncnn.base.layout import STEM, Files
+from transducer2ncnn.export import transcribe
 from transducer2ncnn.export.assembly import assemble
 from transducer2ncnn.export.rehearsal import rehearse
 
 
 def deliver(
     files: Files, description: dict[str, Any], tokens: str | Path, folder: str | Path
-) -> None:
+) -> dict[str, Fingerprint]:
     """Put verified ncnn files into ``folder`` once sherpa-ncnn has run them.
 
     Args:
         files: plain ncnn, of whatever precision; they keep their names.
         description: what ``model.describe`` found.
+
+    Returns:
+        The fingerprints of what was put there, by name.
 
     Raises:
         UserError: sherpa-ncnn cannot use a model of these sizes, or not run this one. What was in
@@ -31,12 +38,15 @@ def deliver(
         try:
             assemble(files, description, tokens, made)
             rehearse(made, files, description)
+            shutil.copyfile(transcribe.__file__, made / layout.TRANSCRIBE)
         except UserError as e:
             raise UserError(f"{folder}: not delivered. {e}") from None
-        _clear(folder, keep={file.name for file in made.iterdir()})
+        delivered = {file.name: fingerprint(file) for file in sorted(made.iterdir())}
+        _clear(folder, keep={*delivered})
         folder.mkdir(exist_ok=True)
         for file in made.iterdir():
             file.replace(folder / file.name)
+    return delivered
 
 
 def _clear(folder: Path, keep: set[str]) -> None:

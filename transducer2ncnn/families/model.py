@@ -25,6 +25,7 @@ from transducer2ncnn.formats.checkpoint import (
     inference_tensors,
     load_state_dict,
 )
+from transducer2ncnn.formats.layers import BY_MODULE
 
 
 def load(
@@ -44,7 +45,7 @@ def load(
         UserError: the checkpoint cannot be opened safely, is not of this family, or holds NaN or
             infinity in a part that is loaded; or a setting is missing or wrong.
     """
-    return _load(checkpoint, registry.find(family), settings or {}, parts)[0]
+    return _load(checkpoint, registry.find(family), settings or {}, parts, {})[0]
 
 
 def load_described(
@@ -69,7 +70,11 @@ def untrained(family: Family, architecture: Architecture[Any, Any]) -> Transduce
 
 
 def _load(
-    checkpoint: str | Path, family: Family, stated: Mapping[str, Value], parts: Sequence[str]
+    checkpoint: str | Path,
+    family: Family,
+    stated: Mapping[str, Value],
+    parts: Sequence[str],
+    taken_from: Mapping[str, str],
 ) -> tuple[Transducer, Settled]:
     opened = Checkpoint(checkpoint)
     stored = opened.state_dict("model")
@@ -77,7 +82,7 @@ def _load(
     with _explained(checkpoint, stored, family):
         sizes = _graph(family).read_sizes(tensors)
         _check_positive(sizes)
-    settled = settle(family, stated, opened.plain_values(), checkpoint)
+    settled = settle(family, stated, opened.plain_values(), checkpoint, taken_from)
     with _explained(checkpoint, stored, family):
         model = _build(family.architecture(sizes, settled.settings), family, tensors)
     return _with_weights(model, stored, parts, checkpoint), settled
@@ -135,10 +140,7 @@ def _check_positive(sizes: Sizes) -> None:
 def _looks_like(tensors: Iterable[str], family: Family) -> str:
     # By its name: only an error depends on it, and no result (see staleness.py).
     resemblance = importlib.import_module(f"{families.__name__}.resemblance")
-    title = resemblance.title(tensors)
-    if title is None or title == family.title:
-        return ""
-    return f" By its tensors' names it looks like {title}."
+    return str(resemblance.advice(tensors, family.title))
 
 
 def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) -> None:
@@ -158,18 +160,42 @@ def check_stated(checkpoint: str | Path, family: str, stated: dict[str, int]) ->
         )
 
 
-def describe(
+def weighted_modules(
     checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
+) -> dict[str, list[str]]:
+    """By part, the names of the modules that become layers with weights.
+
+    Raises:
+        UserError: as ``load``.
+    """
+    model = load(checkpoint, family, (), settings)
+    return {
+        part: [
+            f"{part}.{name}"
+            for name, module in model.part(part).named_modules()
+            if type(module).__name__ in BY_MODULE
+        ]
+        for part in PARTS
+    }
+
+
+def describe(
+    checkpoint: str | Path,
+    family: str,
+    settings: Mapping[str, Value] | None = None,
+    taken_from: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What the later steps need to know of a checkpoint without opening it again.
 
     Args:
         settings: those that the configuration states.
+        taken_from: of these, where those were found that no person stated.
 
     Raises:
         UserError: as ``load`` of all parts.
     """
-    model, settled = _load(checkpoint, registry.find(family), settings or {}, PARTS)
+    found = registry.find(family)
+    model, settled = _load(checkpoint, found, settings or {}, PARTS, taken_from or {})
     counts = {part: _num_parameters(model.part(part)) for part in PARTS}
     return {
         "family": family,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from transducer2ncnn.families import registry
+from transducer2ncnn.families.contract import Family
 
 #: Patterns of architectures that cannot be exported, as ``Family.telltale``. They come after the
 #: families' own: a ConvEmformer is an Emformer too.
@@ -24,8 +25,27 @@ OTHERS = {
 def title(names: Iterable[str]) -> str | None:
     """What a checkpoint with tensors of these names looks like, or None."""
     names = list(names)
-    families = (registry.find(name) for name in registry.names())
-    for what, telltale in [*((f.title, f.telltale) for f in families), *OTHERS.items()]:
+    for what, telltale in [*((f.title, f.telltale) for f in _families()), *OTHERS.items()]:
         if any(re.match(telltale, name) for name in names):
             return what
     return None
+
+
+def advice(names: Iterable[str], taken_for: str) -> str:
+    """A sentence on what a checkpoint looks like that is not of the family it was taken for.
+
+    Args:
+        taken_for: that family's title.
+    """
+    what = title(names)
+    if what is None or what == taken_for:
+        return ""
+    said = f" By its tensors' names it looks like {what}"
+    known = {family.title: family.name for family in _families()}
+    if what in known:
+        return f"{said}: state `family: {known[what]}`."
+    return f"{said}, which is not supported. Supported are: {', '.join(known)}."
+
+
+def _families() -> list[Family]:
+    return [registry.find(name) for name in registry.names()]

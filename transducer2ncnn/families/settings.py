@@ -53,7 +53,11 @@ def problems(family: Family, stated: Mapping[str, Value]) -> Iterator[tuple[str,
 
 
 def settle(
-    family: Family, stated: Mapping[str, Value], kept: Mapping[str, Value], checkpoint: object
+    family: Family,
+    stated: Mapping[str, Value],
+    kept: Mapping[str, Value],
+    checkpoint: object,
+    taken_from: Mapping[str, str] | None = None,
 ) -> Settled:
     """The settings of a model.
 
@@ -61,6 +65,7 @@ def settle(
         stated: those in the configuration.
         kept: the plain values among the checkpoint's own keys.
         checkpoint: what to call it.
+        taken_from: of what is stated, where it was found if no person stated it.
 
     Raises:
         UserError: a setting is missing, unknown or of another type, or the configuration
@@ -76,10 +81,11 @@ def settle(
         name, about = field.name, field.metadata
         key = next((key for key in about["keys"] or (name,) if key in kept), None)
         if name in stated:
-            values[name], origins[name] = stated[name], "the configuration"
+            origin = (taken_from or {}).get(name, "the configuration")
+            values[name], origins[name] = stated[name], origin
             if key is not None and kept[key] != stated[name]:
                 both = (
-                    f"settings.{name} is {stated[name]!r} in the configuration, and {key} is "
+                    f"settings.{name} is {stated[name]!r} in {origin}, and {key} is "
                     f"{kept[key]!r} in {checkpoint}"
                 )
                 if not about["hint"]:

@@ -18,17 +18,20 @@ from torch import Tensor
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.formats import safetensors_file
 from transducer2ncnn.formats.torch_file import TorchFile
 
 #: Tensors that only training uses: the pruned loss's projections, and the second decoder and
 #: joiner of recipes that train on GigaSpeech along with LibriSpeech.
 TRAINING_ONLY = ("simple_am_proj", "simple_lm_proj", "decoder_giga.", "joiner_giga.")
+#: What wrappers put into names: in front of all, and where the compiled module stands.
+DISTRIBUTED, COMPILED = "module", "_orig_mod"
 #: And how often a balancer has acted, in the recipes whose balancers count.
 BALANCER_COUNT = ".count"
 
 
 class Checkpoint:
-    """A checkpoint file, opened.
+    """A checkpoint file, opened: of ``torch.save``, or of safetensors with a state dict in it.
 
     Nothing in the file is executed. Tensors are mapped from the file, not read, so that a large
     training checkpoint costs only what is used of it.
@@ -40,13 +43,21 @@ class Checkpoint:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._entries: dict[Any, Any]
+        self._file: TorchFile | None = None
+        if safetensors_file.is_one(self.path):
+            self._entries = {"model": safetensors_file.read(self.path)}
+            return
         self._file = TorchFile(self.path)
         if not isinstance(self._file.content, dict):
             raise UserError(
                 f"{path}: holds a {type(self._file.content).__name__}. Expected an icefall "
                 'checkpoint: {"model": state dict}, and perhaps training state beside it.'
             )
-        self._entries: dict[Any, Any] = self._file.content
+        self._entries = self._file.content
+        if self._entries and all(isinstance(x, Tensor) for x in self._entries.values()):
+            # A state dict by itself.
+            self._entries = {"model": self._entries}
 
     def plain_values(self) -> dict[str, int | float | str | bool]:
         """The numbers, texts and truth values among the file's own keys.
@@ -62,8 +73,9 @@ class Checkpoint:
     def state_dict(self, entry: str) -> dict[str, Tensor]:
         """The tensors of ``model`` or ``model_avg`` that inference needs, and their scales.
 
-        They are as stored, but for the ``module.`` in front of their names that distributed
-        training leaves. No two of them share memory: what is done to one leaves the others alone.
+        They are as stored, but for what wrappers leave in their names: ``module.`` in front, of
+        distributed training, and ``_orig_mod.`` anywhere, of torch.compile. No two of them share
+        memory: what is done to one leaves the others alone.
 
         Raises:
             UserError: there is no such entry, two tensors in it have one name, or one is damaged
@@ -78,17 +90,19 @@ class Checkpoint:
             )
         needed: dict[str, Tensor] = {}
         for stored, tensor in state.items():
-            name = str(stored).removeprefix("module.")
+            name = _unwrapped(str(stored))
             if name in needed:
                 raise UserError(
-                    f"{self.path}: holds {name!r} twice, with and without 'module.' in front. "
-                    "Which of the two is the model's cannot be known: save one of them."
+                    f"{self.path}: holds {name!r} twice, with and without a wrapper's 'module.' or "
+                    "'_orig_mod.'. Which of the two is the model's cannot be known: save one of "
+                    "them."
                 )
             if not (name.startswith(TRAINING_ONLY) or name.endswith(BALANCER_COUNT)):
                 _check_plain(tensor, f"{self.path}: tensor {name!r}")
                 needed[name] = tensor
         self._check_size(needed)
-        self._file.check(needed.values())
+        if self._file is not None:
+            self._file.check(needed.values())
         return _apart(needed)
 
     def _check_size(self, tensors: dict[str, Tensor]) -> None:
@@ -113,6 +127,14 @@ class Checkpoint:
                 "Expected a checkpoint of a training run that kept a running average."
             )
         return value
+
+
+def _unwrapped(name: str) -> str:
+    """A tensor's name without what wrappers left in it, in whatever order they were put on."""
+    parts = [part for part in name.split(".") if part != COMPILED]
+    while len(parts) > 1 and parts[0] == DISTRIBUTED:
+        del parts[0]
+    return ".".join(parts)
 
 
 def save(

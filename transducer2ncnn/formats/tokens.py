@@ -1,4 +1,8 @@
-"""tokens.txt: the vocabulary as sherpa-ncnn reads it, ``<symbol> <id>`` a line."""
+"""tokens.txt: the vocabulary as sherpa-ncnn reads it, ``<symbol> <id>`` a line.
+
+sherpa-ncnn takes a symbol and a number in turn, by white space. A symbol that is white space, or
+holds some, would shift all that follows.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ WORD_START = "▁"
 #: A symbol, which may itself hold a blank, and its id.
 LINE = re.compile(r"(.+)[ \t]([0-9]{1,9})\s*")
 
+#: What sherpa-ncnn takes for white space. Other such characters are symbols like any other.
+WHITE_SPACE = " \t\n\v\f\r"
+
 #: What recipes call the blank, which must have id 0.
 BLANKS = ("<blk>", "<blank>", "<eps>")
 
@@ -29,13 +36,17 @@ DISAMBIGUATION = re.compile(r"#\d+")
 def read(path: str | Path, vocab_size: int) -> list[str]:
     """Symbols by id; disambiguation symbols behind the vocabulary are left out.
 
+    A blank that opens a symbol is read as ``WORD_START``, which sherpa-ncnn prints as a blank.
+
     Raises:
-        UserError: the file is missing, a line is malformed, an id or a symbol is there twice, the
-            ids are not exactly 0 … vocab_size − 1, or id 0 is not the blank.
+        UserError: the file is missing, a line is malformed, a symbol holds white space, an id or a
+            symbol is there twice, the ids are not exactly 0 … vocab_size − 1, or id 0 is not the
+            blank.
     """
     try:
-        # Not splitlines, which also splits at characters that a symbol may hold.
-        lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        # A byte order mark is left out, as sherpa-ncnn takes it; no symbol opens with one. Not
+        # splitlines, which also splits at characters that a symbol may hold.
+        lines = Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read as tokens.txt ({e}).") from None
     symbols: dict[int, str] = {}
@@ -43,10 +54,20 @@ def read(path: str | Path, vocab_size: int) -> list[str]:
     for number, line in enumerate(lines, start=1):
         found = LINE.fullmatch(line)
         if not found:
+            hint = ""
+            if re.fullmatch(r"\s*\d+\s*", line):
+                hint = f" If the symbol is a blank, write {WORD_START} for it."
             raise UserError(
-                f"{path}, line {number}: expected '<symbol> <id>', found {shown(line)!r}."
+                f"{path}, line {number}: expected '<symbol> <id>', found {shown(line)!r}.{hint}"
             )
-        symbol, id_ = found[1], int(found[2])
+        try:
+            symbol, id_ = _readable(found[1]), int(found[2])
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: the symbol {shown(found[1])!r} holds white space, where "
+                f"sherpa-ncnn would end it. Expected a symbol without; {WORD_START} as the first "
+                "character stands for a blank."
+            ) from None
         if id_ in symbols:
             raise UserError(
                 f"{path}, line {number}: id {id_} is given to {shown(symbol)!r} and, before, to "
@@ -73,6 +94,17 @@ def read(path: str | Path, vocab_size: int) -> list[str]:
             f"{', '.join(BLANKS)}, which a transducer emits where nothing is said."
         )
     return [symbols[i] for i in range(vocab_size)]
+
+
+def _readable(symbol: str) -> str:
+    """A symbol as sherpa-ncnn can read it; ValueError if there is none that it prints the same."""
+    # Between a symbol and its id there may be more white space than one character.
+    stripped = symbol.rstrip(WHITE_SPACE) or symbol[0]
+    if stripped[0] in WHITE_SPACE:
+        stripped = WORD_START + stripped[1:]
+    if any(character in WHITE_SPACE for character in stripped):
+        raise ValueError(symbol)
+    return stripped
 
 
 def from_bpe_model(path: str | Path, vocab_size: int) -> list[str]:
@@ -102,7 +134,8 @@ def from_bpe_model(path: str | Path, vocab_size: int) -> list[str]:
         )
     ids = {symbol: id_ for id_, symbol in reversed(list(enumerate(symbols)))}
     for id_, symbol in enumerate(symbols):
-        if not LINE.fullmatch(f"{symbol} {id_}") or ids[symbol] != id_:
+        spaced = not symbol or any(character in WHITE_SPACE for character in symbol)
+        if spaced or ids[symbol] != id_:
             raise UserError(
                 f"{path}: piece {id_} is {shown(symbol)!r}, which tokens.txt cannot hold, or holds "
                 "already. Is the file damaged?"
@@ -126,5 +159,11 @@ def write(path: str | Path, symbols: Sequence[str]) -> None:
     write_text(path, "".join(f"{symbol} {i}\n" for i, symbol in enumerate(symbols)))
 
 
-def to_text(ids: list[int], symbols: list[str]) -> str:
-    return "".join(symbols[i] for i in ids).replace(WORD_START, " ").strip()
+def to_text(ids: Sequence[int], symbols: Sequence[str]) -> str:
+    """The text as sherpa-ncnn prints it."""
+    return "".join(printed(symbols[i]) for i in ids).strip()
+
+
+def printed(symbol: str) -> str:
+    """What sherpa-ncnn prints for a symbol: ``WORD_START`` is a blank where it comes first."""
+    return f" {symbol[1:]}" if symbol.startswith(WORD_START) else symbol

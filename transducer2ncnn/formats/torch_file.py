@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.formats import torch_pickle
+from transducer2ncnn.formats import foreign, torch_pickle
 
 PICKLE = "data.pkl"
 
@@ -61,8 +61,7 @@ class TorchFile:
         self._whole: set[str] = set()
         self._entries: dict[int, zipfile.ZipInfo] = {}
         self._storages: dict[tuple[str, torch.dtype], Tensor] = {}
-        if not self._path.is_file():
-            raise UserError(f"{path}: no such checkpoint file.")
+        foreign.check(path)
         try:
             with open(self._path, "rb") as file:
                 self._open(file)
@@ -125,7 +124,17 @@ class TorchFile:
                 data = self._read(archive, pickles[0])
         except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, struct.error) as e:
             raise self._unreadable(str(e).splitlines()[0] if str(e) else "no archive") from None
-        self.content = torch_pickle.load(data, self._storage)
+        try:
+            self.content = torch_pickle.load(data, self._storage)
+        except torch_pickle.RefusedError as e:
+            if not foreign.holds_module(data):
+                raise
+            raise UserError(
+                f"{self._path}: refused, and nothing in it was run: it holds a module as a whole "
+                f"({str(e)[:200]}), and to open that is to run its code. Where you trust it, open "
+                "it with torch.load(…, weights_only=False), and save of the module its state dict: "
+                'torch.save({"model": module.state_dict()}, "pretrained.pt").'
+            ) from None
 
     def _check_ends(self) -> None:
         """See that the file is one archive and nothing else, with a directory of sensible size."""

@@ -125,6 +125,15 @@ def write(path: str | Path, weights: Iterable[Iterable[Block]]) -> None:
                     f.write(bytes(-block.values.nbytes % 4))
 
 
+def size(weights: Iterable[Iterable[Block]]) -> int:
+    """The bytes that ``write`` writes."""
+    return sum(
+        block.values.nbytes + (0 if block.tag is None else 4 + -block.values.nbytes % 4)
+        for blocks in weights
+        for block in blocks
+    )
+
+
 def to_fp16(layer: Layer, block: Block) -> Block:
     """One block of a layer in half precision, rounded to nearest even as ncnn2int8 does.
 

@@ -190,6 +190,16 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
             f"{figures['token_edits']}, {edits:.1%}; precisions.{precision}.max_token_edits allows "
             f"{limits.max_token_edits:.1%}. {ADVICE}",
         )
+    as_run = figures["as_run"]
+    if as_run["token_edits"] > max(1.0, limits.max_token_edits * as_run["tokens"]):
+        yield (
+            "options",
+            "at ncnn's own options, which sherpa-ncnn leaves as they are, it finds another text "
+            f"than when computed in fp32: {as_run['token_edits']} edits in {as_run['tokens']} "
+            f"tokens, {as_run['seconds']:.1f} s of audio; precisions.{precision}.max_token_edits "
+            f"allows {limits.max_token_edits:.1%}. What is not int8 in it does not bear fp16: see "
+            "verification/headroom.json, and the precision fp16.",
+        )
 
 
 def _by_part(figures: dict[str, Any]) -> str:

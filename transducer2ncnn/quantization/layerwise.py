@@ -2,11 +2,13 @@
 
 The error of a layer *alone* is what its own quantization brings: a network of just that layer, or
 of those that it was rewritten as, out of the int8 files, is given what goes into the layer in fp32,
-and its output is compared with fp32's. The *accumulated* error is that of the same blob in the
+and its output is compared with fp32's. *After the norm* is the same error where the next norm has
+been computed of it in fp32: a norm amplifies what is quiet, and with it what rounding did to it,
+which the output by itself does not show. The *accumulated* error is that of the same blob in the
 whole int8 network: what the layers before it brought is in it as well, and what the states hold
 that the network carries from segment to segment.
 
-Both are taken over all values of the layer's output in all recordings, decoded by greedy search in
+All are taken over all values of the blob in all recordings, decoded by greedy search in
 fp32. Networks run as sherpa-ncnn runs them: the encoder on a segment at a time, the decoder on a
 context and the joiner on a frame.
 """
@@ -33,6 +35,7 @@ from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.formats.param import Layer, Param, parse_layer
 from transducer2ncnn.formats.scale_table import INT8_MAX, ScaleTable
 from transducer2ncnn.formats.weights import INT8_TAG, Block
+from transducer2ncnn.quantization import norms_behind
 from transducer2ncnn.quantization.noise import Noise
 from transducer2ncnn.quantization.runs import Blobs, graph_inputs
 from transducer2ncnn.quantization.statistics import Histogram
@@ -47,6 +50,11 @@ Carried = Mapping[str, tuple[str, tuple[int, ...]]]
 
 #: Bins of a histogram that is to be looked at.
 BINS = 64
+
+#: Kinds of error.
+KINDS = ("alone", "after_norm", "accumulated")
+#: See ``part_errors``.
+Error = dict[str, float | None]
 
 
 def holding_int8(
@@ -154,8 +162,9 @@ def part_errors(
     int8: tuple[Path, Path],
     runs: Iterable[Iterable[Blobs]],
     carried: Carried | None = None,
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """The error of each quantized layer's output, "alone" and "accumulated", by layer name.
+) -> dict[str, dict[str, Error | None]]:
+    """The error of each quantized layer's output, by layer name: "alone"; "after_norm", None where
+    no norm follows in the network; and "accumulated".
 
     An error is: the signal-to-noise ratio "snr_db", 10·log10 of the mean square of fp32's output
     over that of the difference, None where there is no difference; and "relative_error", the root
@@ -171,14 +180,18 @@ def part_errors(
         UserError: naming a layer whose output is not finite.
     """
     carried = carried or {}
-    graph = param_file.read(int8[0])
-    layers = quantized(param_file.read(fp32[0]), graph, weights_file.read(graph, int8[1]))
+    graph, plain = param_file.read(int8[0]), param_file.read(fp32[0])
+    layers = quantized(plain, graph, weights_file.read(graph, int8[1]))
+    norms = {x.layer.name: norms_behind.following(plain, x.layer) for x in layers}
     reference, whole = Network(*fp32), Network(*int8)
     with tempfile.TemporaryDirectory(prefix="transducer2ncnn-") as folder:
         alone = {x.layer.name: by_itself(x, Path(folder, str(i))) for i, x in enumerate(layers)}
-        found = {x.layer.name: {"alone": Noise(), "accumulated": Noise()} for x in layers}
+        found = {name: {kind: Noise() for kind in KINDS} for name in alone}
         names = list(
-            dict.fromkeys(b for x in layers for b in (*x.layer.inputs, x.layer.outputs[0]))
+            dict.fromkeys(
+                [b for x in layers for b in (*x.layer.inputs, x.layer.outputs[0])]
+                + [b for norm in norms.values() if norm for b in (*norm.beside, norm.output)]
+            )
         )
         outputs = [x.layer.outputs[0] for x in layers]
         for recording in runs:
@@ -199,33 +212,43 @@ def part_errors(
                         # A vector in fp32 is a row there.
                         own_inputs = {k: np.atleast_2d(v) for k, v in own_inputs.items()}
                     (own_output,) = alone[name].run(own_inputs, [output])
-                    for kind, values in (("alone", own_output), ("accumulated", piled_up)):
+                    own_output = own_output.reshape(expected[output].shape)
+                    compared = [("alone", own_output, output), ("accumulated", piled_up, output)]
+                    if norm := norms[name]:
+                        beside = {blob: expected[blob] for blob in norm.beside}
+                        (normed,) = reference.run(beside | {output: own_output}, [norm.output])
+                        compared.append(("after_norm", normed, norm.output))
+                    for kind, values, blob in compared:
                         if not np.isfinite(values).all():
                             raise UserError(
                                 f"{int8[0]}: layer {name} gives NaN or infinity in int8. Its "
                                 "weights or scales are damaged, or do not fit its graph."
                             )
-                        found[name][kind].add(
-                            values.reshape(expected[output].shape), expected[output]
-                        )
+                        found[name][kind].add(values.reshape(expected[blob].shape), expected[blob])
     return {
         name: {
             kind: {"snr_db": noise.snr_db, "relative_error": noise.relative_error}
+            if kind != "after_norm" or norms[name]
+            else None
             for kind, noise in kinds.items()
         }
         for name, kinds in found.items()
     }
 
 
-def by_itself(quantized_layer: Quantized, folder: Path) -> Network:
-    """A network of one layer, whose blobs keep their names; its files go to ``folder``."""
+def by_itself(quantized_layer: Quantized, folder: Path, sherpa_options: bool = False) -> Network:
+    """A network of one layer, whose blobs keep their names; its files go to ``folder``.
+
+    Args:
+        sherpa_options: of ``Network``.
+    """
     inputs = [parse_layer(f"Input {blob} 0 1 {blob}") for blob in quantized_layer.layer.inputs]
     layers = [*inputs, *(layer for layer, _ in quantized_layer.pieces)]
     folder.mkdir()
     param, bin_ = folder / "layer.param", folder / "layer.bin"
     param_file.write(param, Param(tuple(layers), sum(len(layer.outputs) for layer in layers)))
     weights_file.write(bin_, [blocks for _, blocks in quantized_layer.pieces])
-    return Network(param, bin_)
+    return Network(param, bin_, sherpa_options=sherpa_options)
 
 
 def figures(

@@ -17,10 +17,11 @@ Shapes: B recordings in a batch, K segments in a chunk of time, T' output frames
 
 from __future__ import annotations
 
+import copy
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from transducer2ncnn.engines.pytorch import from_torch, to_torch
 from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
 from transducer2ncnn.families.modules import Transducer
+from transducer2ncnn.quantization import relay
 from transducer2ncnn.quantization.statistics import Histogram, NotFiniteError, Observed
 from transducer2ncnn.quantization.tool_search import ToolSearch
 from transducer2ncnn.speech.features import FbankStream
@@ -59,31 +61,33 @@ def observe(
     model: Transducer,
     batches: Iterable[Iterable[tuple[str, Iterable[np.ndarray]]]],
     progress: Callable[[float], None] = lambda seconds: None,
+    threads: int = 1,
 ) -> Observed:
     """Histograms of what goes into every layer to be quantized, over all recordings.
 
     Recordings too short for a segment are named on standard error.
 
     The same batches give the same histograms, however they are shared out among calls whose
-    results are merged: how many threads share a matrix product changes how its sums round, so a
-    call computes with one thread, whatever PyTorch is set to. To use several cores, make several
-    calls, each in a process of its own. Other batches of the same recordings, and other
-    processors, differ by float32's rounding.
+    results are merged: how many threads share a matrix product changes how its sums round, so
+    each is computed with one, whatever PyTorch is set to. To use several cores, make several
+    calls, each in a process of its own, or let the layers of an LSTM share one call. Other batches
+    of the same recordings, and other processors, differ by float32's rounding.
 
     Args:
         batches: groups of (name, recording), a recording being its samples piece by piece: (n,)
             float32 in [−1, 1] at 16 kHz. Of each recording in a batch, no more than a piece and
             a chunk of time is in memory.
         progress: called with the seconds of audio done so far, after every chunk of a batch.
+        threads: that work on successive chunks at once, where the encoder allows it (``relay``).
 
     Raises:
         NotFiniteError: a recording or a layer's input is not finite; the message names recording
             and layer.
     """
-    with _one_thread(), torch.inference_mode(), warnings.catch_warnings():
+    with relay.one_thread(), torch.inference_mode(), warnings.catch_warnings():
         # oneDNN has no LSTM with projections; PyTorch's own is what is wanted.
         warnings.filterwarnings("ignore", message="LSTM with projections")
-        run = _Run(model)
+        run = _Run(model, threads)
         seconds = 0.0
         for batch in batches:
             for more in run.observe(batch):
@@ -92,21 +96,13 @@ def observe(
         return run.observed()
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 class _Run:
     """Observes one model: batch after batch is decoded, chunk after chunk of time."""
 
-    def __init__(self, model: Transducer) -> None:
+    def __init__(self, model: Transducer, threads: int) -> None:
         self._model, self._architecture = model, model.architecture
+        self._threads = threads
+        self._counting = threading.Lock()
         #: Inputs along time: how many values an output frame sees, and by how many that moves on.
         self._windows: dict[str, tuple[int, int]] = {}
         self._histograms: dict[str, dict[str, Histogram]] = {part: {} for part in PARTS}
@@ -122,20 +118,41 @@ class _Run:
             _Recording(name, pieces, i, architecture) for i, (name, pieces) in enumerate(batch)
         ]
         search = ToolSearch(self._model, len(going))
-        while going := [recording for recording in going if recording.read_chunk() > 0]:
-            # The longest first: those that go on within the chunk are then always the first ones.
-            going.sort(key=lambda recording: -recording.segments)
-            segments = [recording.segments for recording in going]
-            encoder_out = self._encode(going).unflatten(1, (-1, architecture.frames_per_segment))
-            rows = torch.tensor([recording.row for recording in going])
+        for chunk, out in self._encoded(going):
+            encoder_out = out.unflatten(1, (-1, architecture.frames_per_segment))
+            segments = [recording.segments for recording in chunk]
+            rows = torch.tensor([recording.row for recording in chunk])
             joined = [
                 (encoder_out[:n, k], search.step(encoder_out[:n, k], rows[:n]))
                 for k, n in _going(segments)
             ]
-            names = [recording.name for _, n in _going(segments) for recording in going[:n]]
+            names = [recording.name for _, n in _going(segments) for recording in chunk[:n]]
             encoded, met = (torch.cat(tensors) for tensors in zip(*joined, strict=True))
             self._join(encoded, met, names)
             yield sum(segments) * architecture.hop * FRAME_SECONDS
+
+    def _encoded(self, going: list[_Recording]) -> Iterator[tuple[list[_Recording], Tensor]]:
+        """Chunk by chunk, the recordings that have it and what the encoder makes of it.
+
+        The longest come first: those that go on within the chunk are then always the first ones.
+        """
+
+        def chunks() -> Iterator[list[_Recording]]:
+            left = going
+            while left := [recording for recording in left if recording.read_chunk() > 0]:
+                left.sort(key=lambda recording: -recording.segments)
+                yield left
+
+        encoder, states = self._model.encoder, self._architecture.initial_states()
+        if self._architecture.any_length and relay.is_relayed(encoder, states):
+            # As they are now: they are read on while this chunk is worked on.
+            now = (list(map(copy.copy, chunk)) for chunk in chunks())
+            yield from relay.run(
+                encoder, now, lambda x: [r.row for r in x], self._encode, self._threads
+            )
+        else:
+            for chunk in chunks():
+                yield chunk, self._encode(chunk)
 
     def _join(self, encoder_out: Tensor, decoder_out: Tensor, names: list[str]) -> None:
         """Count what goes into the joiner, once more and on all segments together.
@@ -284,7 +301,8 @@ class _Run:
     def _count(self, part: str, layer: str, x: Tensor, rows: Sequence[str]) -> None:
         """Count x (rows, …); each row is of the recording named in ``rows``."""
         try:
-            self._histograms[part][layer].add(x.numpy())
+            with self._counting:
+                self._histograms[part][layer].add(x.numpy())
         except NotFiniteError as e:
             row = int((~torch.isfinite(x)).flatten(1).any(dim=1).nonzero()[0])
             raise NotFiniteError(f"{rows[row]}: {e} {NOT_FINITE_ADVICE}") from None
@@ -356,8 +374,15 @@ def _going(segments: list[int]) -> Iterator[tuple[int, int]]:
 def _forward(network: nn.Module, inputs: Sequence[Tensor], see: See) -> Any:
     """The network's outputs; ``see`` is given name, module and input of each layer on the way."""
 
+    me = threading.get_ident()
+
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return lambda module, args: see(name, module, args[0])
+        def see_mine(module: nn.Module, args: tuple[Any, ...]) -> None:
+            # Another thread may run the same network, with hooks of its own.
+            if threading.get_ident() == me:
+                see(name, module, args[0])
+
+        return see_mine
 
     handles = [
         module.register_forward_pre_hook(hook(name))

@@ -6,7 +6,8 @@ fp32 or fp16 files as it is.
 
 A selector is, from what counts most to what counts least,
 
-- a layer's name in the param file, such as ``linear_8``;
+- a layer's name in the param file, such as ``linear_8``, or that of the module of PyTorch's that
+  it stands for, with or without the part in front: ``encoder.encoder_embed.out``;
 - a layer's type and its number among those of the type, from 1 on, such as ``Convolution#1``;
 - a pattern of names, such as ``linear_*``; of several that fit, the last one counts;
 - a layer's type, such as ``InnerProduct``.
@@ -24,8 +25,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.formats.layers import WEIGHTED
@@ -70,7 +73,8 @@ class Part:
         layers: names of formats by selector, as a recipe has them. One that fits nothing is no
             mistake, for a recipe is for all models.
         changes: the same as the user states them, for what is not to be as ``layers`` have it.
-        keep: names of layers that are stored as ``rest`` whatever selects them.
+        keep: names of layers, or patterns of them, that are stored as ``rest`` whatever selects
+            them.
         rest: what every other layer is stored as, and what int8 leaves of a layer.
         table: how the scales of layers in int8-table are chosen.
     """
@@ -111,33 +115,47 @@ class Part:
         """The same as far as the quantized files depend on it, once there is a table."""
         return replace(self, table=Table())
 
-    def assign(self, layers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    def assign(
+        self, layers: Iterable[tuple[str, str]], modules: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """The format of each layer that is not stored as the rest, by its name.
 
         Args:
             layers: name and type of each of the network's layers, in order.
+            modules: by a layer's name, that of PyTorch's module, if it is known.
 
         Raises:
-            UserError: a change's selector, or a name to keep, fits no layer with weights.
+            UserError: a change's selector, or a name to keep, fits no layer with weights; with
+                those that there are.
         """
         types = {name: type_ for name, type_ in layers if type_ in WEIGHTED}
-        if missing := [name for name in self.keep if name not in types]:
-            raise UserError(f"keep: no layer with weights is called {', '.join(missing)}.")
+        names = {name: _names(name, (modules or {}).get(name)) for name in types}
         counts: dict[str, int] = {}
         assigned: dict[str, str] = {}
         used = {selector for selector in self.changes if selector in WEIGHTED}
         for name, type_ in types.items():
             counts[type_] = counts.get(type_, 0) + 1
+            kept = [selector for selector in self.keep if is_called(names[name], selector)]
+            used.update(kept)
             for selectors in (self.layers, self.changes):
-                fitting = _fitting(selectors, name, type_, counts[type_])
+                fitting = _fitting(selectors, names[name], type_, counts[type_])
                 used.update(fitting)
-                if fitting and name not in self.keep:
+                if fitting and not kept:
                     assigned[name] = selectors[fitting[-1]]
+        there = "\n".join(
+            f"  {name:<14} {type_:<22} {(modules or {}).get(name, '')}".rstrip()
+            for name, type_ in types.items()
+        )
+        if missing := [selector for selector in self.keep if selector not in used]:
+            raise UserError(
+                f"keep: no layer with weights is called {', '.join(missing)}. Those that there "
+                f"are, with their types and PyTorch's names:\n{there}"
+            )
         if unused := [selector for selector in self.changes if selector not in used]:
             raise UserError(
                 f"{', '.join(unused)}: no layer with weights is called so. Expected a name or a "
-                "pattern of names, of the second column of the file, or a type, of the first, "
-                "which may have a number: Convolution#1."
+                "pattern of names, ncnn's or PyTorch's, or a type, which may have a number: "
+                f"Convolution#1. Those that there are:\n{there}"
             )
         return assigned
 
@@ -150,6 +168,16 @@ class Part:
         return Part(**raw | {"keep": tuple(raw["keep"]), "table": Table(**raw["table"])})
 
 
+def read_found(path: str | Path) -> dict[str, Part]:
+    """How each part is stored by the recipe that a search found (``evaluation.curve``).
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    found = reading.read_json(path)["recipe"]
+    return {part: Part.from_json(json.dumps(found[part])) for part in PARTS}
+
+
 def type_of(selector: str) -> str | None:
     """The type of the layers that a selector fits, or None if it goes by their names."""
     if selector in WEIGHTED:
@@ -158,10 +186,25 @@ def type_of(selector: str) -> str | None:
     return found[1] if found else None
 
 
-def _fitting(selectors: Iterable[str], name: str, type_: str, number: int) -> list[str]:
+def _names(name: str, module: str | None) -> tuple[str, ...]:
+    """What a layer can be called: ncnn's name, and PyTorch's with and without the part's."""
+    return (name, module, module.partition(".")[2]) if module else (name,)
+
+
+def is_called(names: Iterable[str], selector: str) -> bool:
+    """Whether a selector is one of a layer's names, or a pattern that fits one."""
+    if _is_pattern(selector):
+        return any(fnmatch.fnmatchcase(name, selector) for name in names)
+    return selector in names
+
+
+def _fitting(
+    selectors: Iterable[str], names: tuple[str, ...], type_: str, number: int
+) -> list[str]:
     """The selectors that fit a layer, from what counts least to what counts most."""
-    patterns = [s for s in selectors if _is_pattern(s) and fnmatch.fnmatchcase(name, s)]
-    return [s for s in (type_, *patterns, f"{type_}#{number}", name) if s in selectors]
+    patterns = [s for s in selectors if _is_pattern(s) and is_called(names, s)]
+    ranked = (type_, *patterns, f"{type_}#{number}", *reversed(names))
+    return [s for s in ranked if s in selectors]
 
 
 def _is_pattern(selector: str) -> bool:

@@ -28,12 +28,21 @@ def groups(durations: Mapping[str, float]) -> list[list[str]]:
     Returns:
         Names, batch by batch, the longest first, so that a batch's are of about the same length.
     """
-    # An LSTM's step costs much the same for one recording as for many, so batches are large. But
-    # there should be one for each core: two at least, and four where they can be of sixteen each.
-    quarter, half = math.ceil(len(durations) / 4), math.ceil(len(durations) / 2)
-    size = max(1, min(BATCH, max(quarter, min(half, 16))))
+    size = _batch_size(len(durations))
     names = sorted(durations, key=lambda name: (-durations[name], name))
     return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def number_of_batches(recordings: int) -> int:
+    """How many batches so many recordings make, whatever their lengths."""
+    return math.ceil(recordings / _batch_size(recordings))
+
+
+def _batch_size(recordings: int) -> int:
+    # An LSTM's step costs much the same for one recording as for many, so batches are large. But
+    # there should be one for each core: two at least, and four where they can be of sixteen each.
+    quarter, half = math.ceil(recordings / 4), math.ceil(recordings / 2)
+    return max(1, min(BATCH, max(quarter, min(half, 16))))
 
 
 def share(durations: Mapping[str, float], shard: int, shards: int) -> list[list[str]]:

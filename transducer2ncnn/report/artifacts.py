@@ -31,6 +31,8 @@ class Artifacts:
     targets: dict[str, Json] = field(default_factory=dict)
     #: By precision; of those that are quantized.
     quantization: dict[str, Json] = field(default_factory=dict)
+    #: search/<precision>.json; of those whose recipe was searched.
+    searches: dict[str, Json] = field(default_factory=dict)
     #: By precision.
     evaluation: dict[str, Json] = field(default_factory=dict)
     comparison: Json | None = None

@@ -172,12 +172,16 @@ def parity(name: str, rows: Sequence[tuple[str, str, str, float, float]]) -> str
 
 
 def layer_errors(name: str, layers: Sequence[dict[str, Any]], color: str) -> str:
-    """The signal-to-noise ratio of each quantized layer, alone and accumulated."""
+    """The signal-to-noise ratio of each quantized layer: alone, after the norm, accumulated."""
     with _drawing(name, 7.2, 0.75 + 0.2 * len(layers)) as drawing:
         ax = drawing.axes
         highest = 0.0
         for i, layer in enumerate(layers):
             alone, accumulated = (layer[kind]["snr_db"] for kind in ("alone", "accumulated"))
+            normed = (layer["after_norm"] or {"snr_db": None})["snr_db"]
+            if normed is not None:
+                ax.plot(normed, i, "D", markersize=4, color=INK, zorder=3)
+                highest = max(highest, normed)
             present = [x for x in (alone, accumulated) if x is not None]
             highest = max([highest, *present])
             if len(present) == 2:
@@ -194,9 +198,43 @@ def layer_errors(name: str, layers: Sequence[dict[str, Any]], color: str) -> str
         ax.set_ylim(-0.7, len(layers) - 0.3)
         ax.set_xlim(0, 1.06 * highest or 1)
         ax.set_xlabel(
-            "signal-to-noise ratio in dB: the layer alone (●), all of its part quantized (○)"
+            "signal-to-noise ratio in dB: the layer alone (●) and after the norm that follows (◆), "
+            "all of its part quantized (○)"
         )
         _lying(ax)
+    return drawing.svg
+
+
+def search(name: str, found: dict[str, Any], color: str) -> str:
+    """Size, or time, against the frames that differ, of the points that were measured.
+
+    Args:
+        found: ``evaluation.curve.describe``'s, with what was to be least in it.
+    """
+    timed = found["minimise"] == "time"
+    key, scale = ("seconds", 1e-3) if timed else ("bytes", 2**20)
+    points = [x for x in found["points"] if x["measured"]]
+    with _drawing(name, 7.2, 2.6) as drawing:
+        ax = drawing.axes
+        at = [
+            (x[key] / scale, 100 * (x["measured"]["agreement"]), x["measured"]["differing_frames"])
+            for x in points
+        ]
+        ax.plot([x for x, *_ in at], [y for _, y, _ in at], "-", color=LINE, linewidth=1.2)
+        for point, (x, y, frames) in zip(points, at, strict=True):
+            chosen = point is found["points"][found["chosen"]]
+            face = color if chosen else "white"
+            ax.plot(x, y, "o", markersize=7, markeredgecolor=color, color=face, zorder=3)
+            ax.annotate(
+                str(frames), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=7.5
+            )
+        ax.margins(x=0.06, y=0.2)
+        ax.set_xlabel(
+            "time of the layers, ms for a second of audio" if timed else "size of the bins, MiB"
+        )
+        ax.set_ylabel("frames with fp32’s best token, %")
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
     return drawing.svg
 
 

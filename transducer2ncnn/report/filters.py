@@ -80,6 +80,12 @@ def listed(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+def unimportant(normalised: Json) -> str:
+    """What makes no difference between two texts."""
+    words = {"case": "case", "punctuation": "punctuation", "full_width": "full width"}
+    return listed(["white space", *(word for key, word in words.items() if normalised[key])])
+
+
 def amounts(value: int | list[int]) -> str:
     """A size, or one for each stack of layers."""
     return ", ".join(f"{x:,}" for x in (value if isinstance(value, list) else [value]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.evaluation import judgement, units
+from transducer2ncnn.evaluation.units import NAMES, USUAL, Normalisation, Unit
 from transducer2ncnn.report import figures
 from transducer2ncnn.report.artifacts import Artifacts, Json
 from transducer2ncnn.report.figures import Bar
@@ -28,6 +31,7 @@ from transducer2ncnn.report.filters import (
     settings,
     share,
     size,
+    unimportant,
 )
 
 
@@ -58,6 +62,7 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         "amounts": amounts,
         "label": figures.label,
         "settings": settings,
+        "unimportant": unimportant,
         "groupby_in_order": grouped,
     }
     assert environment.loader is not None
@@ -70,7 +75,10 @@ def render(artifacts: Artifacts, folder: str | Path) -> str:
         precisions=precisions,
         parts=PARTS,
         cards=_cards(artifacts, precisions),
+        judged=_judged(artifacts),
+        warnings=_warnings(artifacts),
         verdict=_verdict(artifacts),
+        unit=NAMES[_unit(artifacts)],
         checkpoint=_checkpoint(artifacts.manifest),
         origin=_origin(artifacts.manifest),
         folders=_folders(artifacts),
@@ -139,33 +147,76 @@ def _total(files: list[Json]) -> int:
     return sum(file["size"] for file in files)
 
 
+def _unit(artifacts: Artifacts) -> Unit:
+    """What error rates count; one of nothing counts words."""
+    found: list[Unit] = [x["unit"] for x in artifacts.evaluation.values()]
+    return found[0] if found else "word"
+
+
 def _cards(artifacts: Artifacts, precisions: list[str]) -> list[Json]:
-    """Each precision in a few numbers; None where nothing is known."""
+    """Each precision in a few numbers; None where nothing is known. PyTorch first, if evaluated."""
     folders = _folders(artifacts)
     checkpoint = _checkpoint(artifacts.manifest)
-    cards = []
+    cards: list[Json] = []
+    for one in list(artifacts.evaluation.values())[:1]:
+        rates = one["pytorch"]
+        reference = _card("pytorch", checkpoint["size"] if checkpoint else None)
+        cards.append(reference | {"wer": rates["wer"], "cer": rates["cer"]})
     for precision in precisions:
         files = folders.get(precision)
-        evaluated = artifacts.evaluation.get(precision)
-        speed = ((artifacts.speed or {}).get("precisions") or {}).get(precision)
-        cards.append(
-            {
-                "precision": precision,
-                "size": _total(files) if files else None,
-                "of_checkpoint": _total(files) / checkpoint["size"]
-                if files and checkpoint
-                else None,
-                "wer": evaluated["wer"] if evaluated else None,
-                "rise": evaluated["rise"] if evaluated else None,
-                "speed": speed["real_time_factor"] if speed else None,
-            }
-        )
+        card = _card(precision, _total(files) if files else None)
+        if files and checkpoint:
+            card["of_checkpoint"] = _total(files) / checkpoint["size"]
+        if score := artifacts.evaluation.get(precision):
+            card |= {key: score[key] for key in ("wer", "cer", "rise")}
+            card["grade"] = judgement.grade(score)
+        if artifacts.speed and precision in artifacts.speed["precisions"]:
+            card["speed"] = artifacts.speed["precisions"][precision]["real_time_factor"]
+        cards.append(card)
+    for card in cards:
+        card["useless"] = bool(card["wer"] and judgement.is_useless(card["wer"]["rate"]))
     return cards
+
+
+def _card(system: str, size: int | None) -> Json:
+    nothing = dict.fromkeys(("of_checkpoint", "wer", "cer", "rise", "grade", "speed"))
+    return {"precision": system, "size": size} | nothing
+
+
+def _judged(artifacts: Artifacts) -> tuple[judgement.Grade, str] | None:
+    """How good all precisions are, in a sentence; None where nothing was evaluated."""
+    by_grade: dict[judgement.Grade, list[str]] = {}
+    for precision, score in artifacts.evaluation.items():
+        by_grade.setdefault(judgement.grade(score), []).append(precision)
+    if not by_grade:
+        return None
+    meanings: dict[judgement.Grade, str] = {
+        "far": "far worse than PyTorch",
+        "above": "worse than PyTorch, by more than chance explains",
+        "same": "as accurate as PyTorch, within chance",
+    }
+    worst_first = [grade for grade in meanings if grade in by_grade]
+    sentences = (
+        f"{listed(by_grade[grade])} {'is' if len(by_grade[grade]) == 1 else 'are'} "
+        f"{meanings[grade]}."
+        for grade in worst_first
+    )
+    return worst_first[0], " ".join(sentences)
+
+
+def _warnings(artifacts: Artifacts) -> list[str]:
+    """What nobody should overlook, each once."""
+    found = [w for score in artifacts.evaluation.values() for w in score["warnings"]]
+    # Those of a verification stand where it is shown.
+    shown = [w for x in artifacts.verification.values() for w in x.get("warnings", [])]
+    of_manifest = [w for w in (artifacts.manifest or {}).get("warnings", []) if w not in shown]
+    return list(dict.fromkeys([*found, *of_manifest]))
 
 
 def _verdict(artifacts: Artifacts) -> list[str]:
     """What the smallest precision gains and costs, as sentences."""
     cards = {card["precision"]: card for card in _cards(artifacts, list(artifacts.verification))}
+    cards.pop("pytorch", None)
     if len(cards) < 2 or "fp32" not in cards:
         return []
     largest = cards.pop("fp32")
@@ -179,7 +230,7 @@ def _verdict(artifacts: Artifacts) -> list[str]:
         gains.append(_speed_in_words(smallest["speed"], largest["speed"]))
     sentences = [f"{name} {' and '.join(gains)}."] if gains else []
     if rise := smallest["rise"]:
-        sentences.append(_rise_in_words(rise))
+        sentences.append(_rise_in_words(rise, NAMES[_unit(artifacts)].rate))
     return sentences
 
 
@@ -190,16 +241,16 @@ def _speed_in_words(mine: Json, of_fp32: Json) -> str:
     return f"needs {percent(share, 0)} of its computing time"
 
 
-def _rise_in_words(rise: Json) -> str:
+def _rise_in_words(rise: Json, name: str) -> str:
     rate = 100 * rise["rate"]
     low, high = points(rise["low"]), points(rise["high"])
     interval = f"(95 % confidence interval of the difference: {low} to {high})"
     if f"{abs(rate):.2f}" == "0.00":
-        return f"Its word error rate is that of PyTorch {interval}."
+        return f"Its {name} is that of PyTorch {interval}."
     side = "above" if rate > 0 else "below"
     means = "more than chance explains" if rise["significant"] else "which chance may explain"
     return (
-        f"Its word error rate is {abs(rate):.2f} percentage points {side} that of PyTorch "
+        f"Its {name} is {abs(rate):.2f} percentage points {side} that of PyTorch "
         f"{interval}, {means}."
     )
 
@@ -211,8 +262,21 @@ def _systems(artifacts: Artifacts) -> list[Json]:
     first = next(iter(artifacts.evaluation.values()))
     return [
         {"system": "pytorch", **first["pytorch"], "rise": None, "agreement": None},
-        *({"system": precision, **x} for precision, x in artifacts.evaluation.items()),
+        *(
+            {"system": precision, **x, "allowed": _allowed(artifacts, precision)}
+            for precision, x in artifacts.evaluation.items()
+        ),
     ]
+
+
+def _allowed(artifacts: Artifacts, precision: str) -> str:
+    """The rise that a precision was delivered in spite of, in percentage points."""
+    gates = (artifacts.manifest or {"gates": {}})["gates"]
+    if precision not in gates:
+        return "–"
+    gate = gates[precision]["evaluation"]
+    limit = gate["limits"]["max_rise"] if gate else None
+    return "no limit" if limit is None else f"{fixed(limit)}, {gate['outcome']}"
 
 
 def _differences(artifacts: Artifacts, folder: Path) -> dict[str, list[Json]]:
@@ -223,7 +287,12 @@ def _differences(artifacts: Artifacts, folder: Path) -> dict[str, list[Json]]:
                 **x,
                 "source": _source(x["wav"], artifacts.recordings.get(x["id"]), folder),
                 "heard": {
-                    system: compare_words(x["reference"], x[key])
+                    system: compare_words(
+                        x["reference"],
+                        x[key],
+                        evaluated["unit"],
+                        Normalisation(**evaluated["normalised"]),
+                    )
                     for system, key in (("PyTorch", "pytorch"), ("sherpa-ncnn", "sherpa_ncnn"))
                 },
             }
@@ -233,22 +302,25 @@ def _differences(artifacts: Artifacts, folder: Path) -> dict[str, list[Json]]:
     }
 
 
-def compare_words(reference: str, heard: str) -> list[tuple[str, str]]:
+def compare_words(
+    reference: str, heard: str, unit: Unit = "word", normalisation: Normalisation = USUAL
+) -> list[tuple[str, str]]:
     """What was heard, run by run of words: ("same", …), ("wrong", …), or ("missing", …), which is
-    of the reference."""
-    said, words = reference.split(), heard.split()
-    # In the evaluation, case makes no difference either.
-    a, b = ([word.casefold() for word in side] for side in (said, words))
+    of the reference. What the evaluation counts as no difference is none here."""
+    # Case is shown; and words stay whole, which characters alone would not show.
+    shown, unit = replace(normalisation, case=False), "mixed" if unit != "word" else unit
+    said, words = (units.split(shown.apply(text), unit) for text in (reference, heard))
+    a, b = ([normalisation.apply(word) for word in side] for side in (said, words))
     matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
     runs = []
     for kind, i, j, k, m in matcher.get_opcodes():
         if kind == "equal":
-            runs.append(("same", " ".join(words[k:m])))
+            runs.append(("same", units.join(words[k:m])))
             continue
         if m > k:
-            runs.append(("wrong", " ".join(words[k:m])))
+            runs.append(("wrong", units.join(words[k:m])))
         if j - i > m - k:
-            runs.append(("missing", " ".join(said[i + (m - k) : j])))
+            runs.append(("missing", units.join(said[i + (m - k) : j])))
     return runs
 
 
@@ -281,7 +353,8 @@ def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
     if errors:
         plots["parity"] = figures.parity("parity", errors)
     if systems := _systems(artifacts):
-        for kind, title in (("wer", "word error rate, %"), ("ser", "sentence error rate, %")):
+        name = NAMES[_unit(artifacts)].rate
+        for kind, title in (("wer", f"{name}, %"), ("ser", "sentence error rate, %")):
             bars = [
                 Bar(name, colors[name], *(x[kind][key] for key in ("rate", "low", "high")))
                 for x in systems
@@ -303,6 +376,8 @@ def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
             ]
             if bars:
                 plots[key] = figures.intervals(key, bars, title, digits=digits)
+    for i, (precision, found) in enumerate(artifacts.searches.items()):
+        plots[f"search of {precision}"] = figures.search(f"search-{i}", found, colors[precision])
     for i, (precision, found) in enumerate(artifacts.quantization.items()):
         if found["layers"]:
             plots[f"layers of {precision}"] = figures.layer_errors(

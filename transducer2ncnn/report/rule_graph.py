@@ -1,4 +1,4 @@
-"""The workflow's rules and what follows from what: read from Snakemake, and laid out in layers.
+"""The workflow's rules and which depends on which, laid out in layers.
 
 The layout is Sugiyama's: rules in layers, such that every edge leads down; edges that span several
 layers are led through each by an invisible node; the nodes of a layer are put in the order of
@@ -8,7 +8,6 @@ their neighbours' means, which leaves few crossings; and then moved to where the
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,20 +32,6 @@ class Layout:
     positions: dict[str, tuple[float, float]]
     #: The points that each edge leads through, its ends included.
     routes: dict[Edge, list[tuple[float, float]]]
-
-
-def parse(dot: str) -> RuleGraph:
-    """What ``snakemake --rulegraph`` prints; rules that stand for a folder or for all are left out.
-
-    The order in which Snakemake prints them is not the same every time; here it is.
-    """
-    names = dict(re.findall(r'^\s*(\d+)\[label = "([^"]*)"', dot, re.MULTILINE))
-    rules = {name for name in names.values() if name != "all" and "/" not in name}
-    pairs = re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)
-    edges = {(names[a], names[b]) for a, b in pairs}
-    return RuleGraph(
-        tuple(sorted(rules)), tuple(sorted((a, b) for a, b in edges if {a, b} <= rules))
-    )
 
 
 def reduced(graph: RuleGraph) -> RuleGraph:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 import httpx2
 import huggingface_hub
+from huggingface_hub import errors as hf_errors
 
 from transducer2ncnn.base.errors import UserError
 
@@ -28,6 +29,13 @@ HEADERS = {
     "X-Linked-Size": re.compile(r"\d{1,15}"),
     "Content-Encoding": re.compile("identity"),
 }
+
+#: What the client raises, as an OSError, that no further try changes.
+STAYING = (hf_errors.OfflineModeIsEnabled, hf_errors.FileMetadataError)
+
+#: Client errors that may pass by themselves, and the status of a portal.
+PASSING = (408, 429)
+LOGIN_NEEDED = 511
 
 #: Bytes that an answer may have in any case: an error's may be a page.
 MAX_ERROR = 1_000_000
@@ -54,6 +62,14 @@ def commit_of(repo_id: str, commit: object) -> str:
     return commit
 
 
+def is_in_between(error: Exception) -> bool:
+    """Whether a proxy refuses, or shows a certificate of its own, which it will do again."""
+    said = str(error)
+    return "CERTIFICATE_VERIFY_FAILED" in said or (
+        isinstance(error, httpx2.ProxyError) and re.match(r"4\d\d\b", said) is not None
+    )
+
+
 def guard(session: httpx2.Client, expected: int) -> None:
     """See to it that the answers in a session of the client's are checked.
 
@@ -77,6 +93,7 @@ def _ask_plainly(request: httpx2.Request) -> None:
 
 
 def _check(response: httpx2.Response) -> None:
+    _check_kind(response)
     for name, pattern in HEADERS.items():
         value = response.headers.get(name)
         if value is not None and not pattern.fullmatch(value):
@@ -90,6 +107,20 @@ def _check(response: httpx2.Response) -> None:
     stream = response.stream
     assert isinstance(stream, httpx2.SyncByteStream)  # the client's session is no asynchronous one
     response.stream = _Body(stream)
+
+
+def _check_kind(response: httpx2.Response) -> None:
+    """Refuse a web page: of a proxy that forbids, or of a network's portal that asks for a login.
+
+    The Hub's own errors state their code; a gateway's page with one that may pass does not count.
+    """
+    page = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if page not in ("text/html", "application/xhtml+xml") or "X-Error-Code" in response.headers:
+        return
+    refused = response.is_client_error and response.status_code not in PASSING
+    if response.is_success or refused or response.status_code == LOGIN_NEEDED:
+        status = f"{response.status_code} {response.reason_phrase}".strip()
+        raise _refusal(f"that is a web page (status {status})")
 
 
 class _Body(httpx2.SyncByteStream):
@@ -118,5 +149,13 @@ class _Body(httpx2.SyncByteStream):
 
 
 def _refusal(what: str) -> UserError:
-    endpoint = huggingface_hub.constants.ENDPOINT
-    return UserError(f"refused an answer {what}. Is {endpoint} a Hub, and nothing in between?")
+    return UserError(f"refused an answer {what}. {advice()}")
+
+
+def advice() -> str:
+    """What a person can do where something else answers in the Hub's place."""
+    return (
+        f"Is {huggingface_hub.constants.ENDPOINT} a Hub, with nothing in between: a proxy, or a "
+        "network's portal that asks for a login? Log in there, let HTTPS_PROXY or HF_ENDPOINT lead "
+        "to the Hub, or fetch the files elsewhere and name them as `checkpoint` and `tokens`."
+    )

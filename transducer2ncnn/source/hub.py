@@ -10,15 +10,11 @@ Hub states. Whoever answers may mean harm: see ``answers`` too.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import httpx2
 import huggingface_hub
@@ -29,99 +25,15 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, write_json
 from transducer2ncnn.base.paths import is_inside
 from transducer2ncnn.base.reading import parse_row
-from transducer2ncnn.source import answers
+from transducer2ncnn.source import answers, repository
+from transducer2ncnn.source.persistence import UnreachableError, persistent, said
+from transducer2ncnn.source.repository import HubFile, Snapshot
 
-#: Seconds waited before each further try. A server that is busy may ask for more, up to MAX_WAIT.
-WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-MAX_WAIT = 60.0
 #: Seconds between two lines of progress.
 PROGRESS_INTERVAL = 2.0
-#: HTTP statuses that a later try may not meet.
-TRANSIENT = (408, 429, 500, 502, 503, 504)
-
 #: Bytes that a model's page may have, which lists all of its files; and a file.
 MAX_PAGE = 100_000_000
 MAX_SIZE = 2**50
-
-#: What the client raises on answers that it does not understand.
-NONSENSE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    httpx2.HTTPError,
-    httpx2.InvalidURL,
-)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository, as the Hub states it.
-
-    Attributes:
-        hash: SHA-256 of a large file, 64 digits; Git's blob id of any other, 40 digits.
-    """
-
-    path: str
-    size: int
-    hash: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A repository at a commit."""
-
-    repo_id: str
-    revision: str
-    commit: str
-    files: tuple[HubFile, ...]
-
-    def file(self, path: str, key: str) -> HubFile:
-        """One file by its path.
-
-        Args:
-            key: the key of the configuration that names it, for the message.
-
-        Raises:
-            UserError: it is not there; with those that are like it.
-        """
-        for file in self.files:
-            if file.path == path:
-                return file
-        raise self._missing(path, key)
-
-    def matching(self, patterns: list[str], key: str) -> list[HubFile]:
-        """The files that match one of the patterns, sorted by path; `*` stays within a folder.
-
-        Raises:
-            UserError: a pattern matches none.
-        """
-        found: dict[str, HubFile] = {}
-        for pattern in patterns:
-            matching = [file for file in self.files if _matches(file.path, pattern)]
-            if not matching:
-                raise self._missing(pattern, key)
-            found.update((file.path, file) for file in matching)
-        return [found[path] for path in sorted(found)]
-
-    def _missing(self, path: str, key: str) -> UserError:
-        suffix = path.rsplit(".", 1)[-1]
-        alike = [file.path for file in self.files if file.path.endswith(f".{suffix}")]
-        there = alike or [file.path for file in self.files]
-        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-        return UserError(
-            f"{key}: {self.repo_id} has no {path!r} at {self.revision} (commit {self.commit}). "
-            f"There: {', '.join(there[:8]) or 'no files'}{more}."
-        )
-
-
-def _matches(path: str, pattern: str) -> bool:
-    names, parts = path.split("/"), pattern.split("/")
-    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
 
 def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
@@ -138,14 +50,15 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
     if huggingface_hub.is_offline_mode():
         return _known(repo_id, revision, record, "offline mode is on")
     try:
-        info = _persistent(
+        info = persistent(
             lambda: huggingface_hub.HfApi().model_info(
                 repo_id, revision=revision, files_metadata=True
             ),
             what,
             MAX_PAGE,
+            _refuse,
         )
-    except _UnreachableError as e:
+    except UnreachableError as e:
         snapshot = _known(repo_id, revision, record, str(e))
         print(
             f"warning: {e} Going on with {repo_id} at commit {snapshot.commit}, as {revision} was "
@@ -154,7 +67,7 @@ def resolve(repo_id: str, revision: str, record: str | Path) -> Snapshot:
         )
         return snapshot
     commit = answers.commit_of(repo_id, info.sha)
-    snapshot = Snapshot(repo_id, revision, commit, _hub_files(repo_id, info.siblings))
+    snapshot = Snapshot(repo_id, revision, commit, hub_files(repo_id, info.siblings))
     write_json(record, asdict(snapshot))
     return snapshot
 
@@ -187,12 +100,12 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
         return Path(path)
 
     try:
-        path = _persistent(fetch, what, file.size)
-        if _hash(path, file) != file.hash:
+        path = persistent(fetch, what, file.size, _refuse)
+        if repository.hash_of(path, file) != file.hash:
             print(f"{what}: arrived damaged, fetched once more", file=sys.stderr, flush=True)
             _forget(path)
-            path = _persistent(fetch, what, file.size)
-        if (found := _hash(path, file)) != file.hash:
+            path = persistent(fetch, what, file.size, _refuse)
+        if (found := repository.hash_of(path, file)) != file.hash:
             _forget(path)
             raise UserError(
                 f"{what} arrived twice with the hash {found}; the Hub states {file.hash} for it "
@@ -201,7 +114,7 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
             )
         with replacing(target) as partial:
             shutil.copyfile(path, partial)
-    except _UnreachableError as e:
+    except UnreachableError as e:
         raise UserError(f"{e} Run again when it can be reached; what is there stays.") from None
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -211,6 +124,15 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
             f"{huggingface_hub.constants.HF_HUB_CACHE}, and again in {Path(target).parent}). Make "
             "room, or let HF_HOME name another disk."
         ) from None
+
+
+def is_whole(path: Path, file: HubFile) -> bool:
+    """Whether a file is here as the Hub states it."""
+    return (
+        path.is_file()
+        and path.stat().st_size == file.size
+        and repository.hash_of(path, file) == file.hash
+    )
 
 
 def _forget(path: Path) -> None:
@@ -235,76 +157,6 @@ class _Progress(tqdm):
             print(f"{self.what}: {done}", file=sys.stderr, flush=True)
 
 
-class _UnreachableError(Exception):
-    """The Hub was not reached, after all tries; says how."""
-
-
-def _persistent(call: Callable[[], T], what: str, expected: int) -> T:
-    """What ``call`` returns, tried again while the failure may pass.
-
-    Args:
-        expected: the number of bytes that an answer may have; an error's may be short texts too.
-
-    Raises:
-        UserError: a failure that will not pass by itself, an answer that makes no sense among them.
-        _UnreachableError: the last failure might still pass.
-        OSError: of this machine's, such as a full disk.
-    """
-    waits = iter(WAITS)
-    while True:
-        answers.guard(huggingface_hub.get_session(), expected)
-        try:
-            return call()
-        except UserError as e:
-            raise UserError(f"{what}: {e}") from None
-        except (httpx2.TransportError, OSError) as e:
-            error = _root(e)
-        except NONSENSE as e:
-            raise UserError(
-                f"{what}: {huggingface_hub.constants.ENDPOINT} answers as no Hub does "
-                f"({type(e).__name__}: {_said(e)})."
-            ) from None
-        if not _may_pass(error):
-            _refuse(error, what)
-        wait = next(waits, None)
-        if wait is None:
-            raise _UnreachableError(f"the Hub could not be reached: {_said(error)}.")
-        wait = max(wait, _asked_wait(error))
-        print(f"{what}: {_said(error)}; trying again in {wait:.0f} s", file=sys.stderr, flush=True)
-        time.sleep(wait)
-
-
-def _root(error: Exception) -> Exception:
-    """The client reports a failed look-up as a file that is missing here; the cause tells more."""
-    if isinstance(error, hf_errors.LocalEntryNotFoundError) and isinstance(
-        error.__cause__, Exception
-    ):
-        return error.__cause__
-    return error
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, hf_errors.HfHubHTTPError):
-        return error.response.status_code in TRANSIENT
-    if isinstance(error, OSError):
-        # Not this machine's own failure: the client's word for a transfer that came out short.
-        return error.errno is None and not isinstance(error, hf_errors.OfflineModeIsEnabled)
-    return isinstance(error, httpx2.TransportError)
-
-
-def _asked_wait(error: Exception) -> float:
-    if isinstance(error, hf_errors.HfHubHTTPError):
-        asked = error.response.headers.get("Retry-After", "")
-        return min(float(asked), MAX_WAIT) if asked.isdecimal() else 0.0
-    return 0.0
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, hf_errors.HfHubHTTPError):
-        return f"it answered {error.response.status_code} {error.response.reason_phrase}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
 def _refuse(error: Exception, what: str) -> NoReturn:
     """Raise what a person can do about a failure that stays."""
     endpoint = huggingface_hub.constants.ENDPOINT
@@ -319,11 +171,15 @@ def _refuse(error: Exception, what: str) -> NoReturn:
         advice = f"{endpoint} knows no such repository, or it is private. Check `repo_id`. {token}"
     elif isinstance(error, hf_errors.EntryNotFoundError):
         advice = "there is no such file in the repository. Check the path."
+    elif isinstance(error, hf_errors.FileMetadataError):
+        advice = f"{endpoint} answers as no Hub does ({said(error)}). {answers.advice()}"
+    elif isinstance(error, httpx2.TransportError):
+        advice = f"{said(error)}. {answers.advice()} SSL_CERT_FILE names certificates to trust."
     elif isinstance(error, hf_errors.OfflineModeIsEnabled):
         advice = "offline mode is on, and the client's cache does not hold it."
     elif isinstance(error, hf_errors.HfHubHTTPError):
         status = error.response.status_code
-        advice = f"{endpoint} answered {status} {error.response.reason_phrase}."
+        advice = f"{endpoint} answered {status} {httpx2.codes.get_reason_phrase(status)}."
         if status in (401, 403):
             advice += f" No access: {token}"
     else:
@@ -331,7 +187,7 @@ def _refuse(error: Exception, what: str) -> NoReturn:
     raise UserError(f"{what}: {advice}") from None
 
 
-def _hub_files(repo_id: str, siblings: Any) -> tuple[HubFile, ...]:
+def hub_files(repo_id: str, siblings: Any) -> tuple[HubFile, ...]:
     """The files that the Hub lists.
 
     Raises:
@@ -354,15 +210,6 @@ def _check_file(repo_id: str, file: HubFile) -> None:
     sized = type(file.size) is int and 0 <= file.size < MAX_SIZE
     if not sized or not answers.is_hash(file.hash):
         raise UserError(f"{repo_id}: the Hub states no size and hash for {file.path!r}.")
-
-
-def _hash(path: Path, file: HubFile) -> str:
-    with open(path, "rb") as f:
-        if len(file.hash) == 64:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-        header = f"blob {path.stat().st_size}\0".encode()
-        blob = hashlib.sha1(header, usedforsecurity=False)
-        return hashlib.file_digest(f, lambda: blob).hexdigest()
 
 
 def _known(repo_id: str, revision: str, record: str | Path, why: str) -> Snapshot:

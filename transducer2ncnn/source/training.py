@@ -49,6 +49,10 @@ class Choice:
         assert self.iter is not None
         return self._by_iter(self.iter)
 
+    def there(self) -> str:
+        """The names of the folder's checkpoints, for a message."""
+        return " and ".join(_names(stem, self._numbered(stem)) for stem in ("epoch", "checkpoint"))
+
     def _by_epoch(self, epoch: int) -> list[Path]:
         if self.use_averaged_model:
             start = epoch - self.avg
@@ -85,7 +89,9 @@ class Choice:
 
     def _numbered(self, stem: str) -> list[int]:
         pattern = re.compile(rf"{stem}-([1-9]\d*)\.pt")
-        found = (pattern.fullmatch(f.name) for f in self.exp_dir.iterdir() if f.is_file())
+        # A link whose target is gone is there, so that it can be named for what it is.
+        there = (f for f in self.exp_dir.iterdir() if f.is_file() or f.is_symlink())
+        found = (pattern.fullmatch(f.name) for f in there)
         return sorted(int(m[1]) for m in found if m)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from transducer2ncnn.base import inputs
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.paths import is_file
 from transducer2ncnn.speech.features import SAMPLE_RATE
@@ -26,6 +28,9 @@ RATES = range(1000, 1_000_001)
 MAX_HOURS = 4
 #: Beyond any recording's length; more would not be a number of samples.
 MAX_SECONDS = 1e9
+#: What was said of recordings in this process.
+_noted: set[str] = set()
+
 #: Seconds by which a segment may end behind its recording.
 ROUNDING = 0.01
 
@@ -72,10 +77,10 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
     """
     with _opened(path) as f:
         if f.channels > 1:
-            print(f"{path}: {f.channels} channels, averaged to one", file=sys.stderr)
+            _note(path, f"{f.channels} channels, averaged to one")
         resampler = None
         if f.samplerate != SAMPLE_RATE:
-            print(f"{path}: {f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz", file=sys.stderr)
+            _note(path, f"{f.samplerate} Hz, resampled to {SAMPLE_RATE} Hz")
             resampler = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype="float32")
         left = f.frames
         for block in _frames(path, f, f.frames):
@@ -84,45 +89,89 @@ def blocks(path: str | Path) -> Iterator[np.ndarray]:
             yield mono if resampler is None else resampler.resample_chunk(mono, last=left <= 0)
 
 
+def _note(path: str | Path, what: str) -> None:
+    """Say what is done to a recording; of more that it is done to, nothing."""
+    if what not in _noted:
+        _noted.add(what)
+        print(f"{path}: {what}; others like it are not named", file=sys.stderr)
+
+
+def rate(path: str | Path) -> int:
+    """Hz of a recording.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    with _opened(path) as f:
+        return int(f.samplerate)
+
+
+def check(path: str | Path) -> None:
+    """Decode all of a recording, and keep nothing of it.
+
+    Raises:
+        UserError: as ``read``.
+    """
+    with _opened(path) as f:
+        for _ in _frames(path, f, f.frames):
+            pass
+
+
 def segment(
-    path: str | Path, start: float = 0.0, duration: float | None = None, channel: int | None = None
+    path: str | Path,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+    rates: Sequence[int] = (),
 ) -> np.ndarray:
-    """(n,) samples of a part of a recording that is at 16 kHz already.
+    """(n,) samples of a part of a recording, resampled to 16 kHz.
 
     Args:
         start, duration: in seconds; no duration: to the recording's end.
         channel: counted from 0; None averages them.
+        rates: Hz that it is resampled to before, one after the other.
 
     Raises:
-        UserError: as ``read``, the rate is another, or there is no such part or channel.
+        UserError: as ``read``, or there is no such part or channel.
     """
+    if unusual := [rate for rate in rates if rate not in RATES]:
+        raise UserError(f"{path}: cannot be resampled to {unusual[0]} Hz.")
     with _opened(path) as f:
-        if f.samplerate != SAMPLE_RATE:
-            raise UserError(f"{path}: is at {f.samplerate} Hz; expected {SAMPLE_RATE} Hz.")
+        rate = f.samplerate
         if channel is not None and channel >= f.channels:
             raise UserError(f"{path}: has {f.channels} channels; there is no channel {channel}.")
         if not all(math.isfinite(x) and abs(x) < MAX_SECONDS for x in (start, duration or 0)):
             raise UserError(f"{path}: a part from {start:g} s on for {duration} s is not in it.")
-        first = round(start * SAMPLE_RATE)
-        last = f.frames if duration is None else first + round(duration * SAMPLE_RATE)
+        first = round(start * rate)
+        last = f.frames if duration is None else first + round(duration * rate)
         # Manifests round to hundredths, or to milliseconds.
-        if not 0 <= first < last <= f.frames + ROUNDING * SAMPLE_RATE:
+        if not 0 <= first < last <= f.frames + ROUNDING * rate:
             raise UserError(
-                f"{path}: from {first / SAMPLE_RATE:g} s to {last / SAMPLE_RATE:g} s is not in "
-                f"it; it lasts {f.frames / SAMPLE_RATE:g} s."
+                f"{path}: from {first / rate:g} s to {last / rate:g} s is not in it; it lasts "
+                f"{f.frames / rate:g} s."
             )
         last = min(last, f.frames)
-        _check_length(path, (last - first) / SAMPLE_RATE)
+        _check_length(path, (last - first) / rate)
         try:
             f.seek(first)
         except soundfile.LibsndfileError as e:
             raise UserError(_undecodable(path, e)) from None
-        return np.concatenate(
-            [
-                block.mean(axis=1) if channel is None else block[:, channel]
-                for block in _frames(path, f, last - first)
-            ]
+        parts: Iterator[np.ndarray] = (
+            block.mean(axis=1) if channel is None else block[:, channel]
+            for block in _frames(path, f, last - first)
         )
+        for wanted in (*rates, SAMPLE_RATE):
+            if wanted != rate:
+                parts, rate = _resampled(parts, rate, wanted), wanted
+        return np.concatenate(list(parts))
+
+
+def _resampled(parts: Iterator[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+    """Samples piece by piece at another rate; at a high one they need not all be in memory."""
+    resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32")
+    for part in parts:
+        yield resampler.resample_chunk(part)
+    yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _frames(path: str | Path, f: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
@@ -151,7 +200,8 @@ def _check_length(path: str | Path, seconds: float) -> None:
 
 def _opened(path: str | Path) -> soundfile.SoundFile:
     if not is_file(path):
-        raise UserError(f"{path}: no such recording.")
+        target = f" It is a link to {os.readlink(path)}." if os.path.islink(path) else ""
+        raise UserError(f"{path}: no such recording.{target}")
     try:
         f = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as e:
@@ -169,5 +219,28 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
     return f
 
 
+#: How recordings begin that soundfile does not read.
+OTHERS = (
+    (4, b"ftyp", "an MP4 or M4A file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (0, b"\xff\xf1", "an AAC file"),
+    (0, b"\xff\xf9", "an AAC file"),
+    (0, b"MAC ", "a Monkey's Audio file"),
+    (0, b"wvpk", "a WavPack file"),
+)
+
+
 def _undecodable(path: str | Path, error: soundfile.LibsndfileError) -> str:
+    with open(path, "rb") as f:
+        head = f.read(inputs.POINTER_SIZE)
+    if stand_in := inputs.stand_in(head):
+        return f"{path}: is {stand_in}."
+    for offset, beginning, name in OTHERS:
+        if head[offset:].startswith(beginning):
+            return (
+                f"{path}: is {name}, which cannot be read. Convert it, as by ffmpeg -i x -ar 16000 "
+                "x.wav."
+            )
     return f"{path}: cannot be decoded as audio ({error.error_string})."

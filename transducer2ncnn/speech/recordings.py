@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from transducer2ncnn.speech.features import SAMPLE_RATE
 
 #: What is wrong with a manifest, of which a message shows so many lines.
 MAX_WRONG = 50
+#: Characters of such a line; a command may be in it.
+LINE_LENGTH = 800
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,53 @@ class Utterance:
     channel: int | None
     #: Of the samples.
     sha256: str
+    #: Hz that the recording is resampled to before, one after the other.
+    rates: tuple[int, ...] = ()
 
 
-def check(manifest: str | Path) -> list[Utterance]:
+def check(manifest: str | Path, root: str | Path | None = None) -> list[Utterance]:
     """The utterances of a manifest, in its order, each one listened to.
+
+    Args:
+        root: where the corpus is, which relative paths lead from.
 
     Raises:
         UserError: one message with what is wrong: lines that cannot be read, missing
-            recordings, empty transcripts, other rates than 16 kHz, what cannot be decoded,
-            duplicate ids.
+            recordings, empty transcripts, what cannot be decoded, duplicate ids.
+    """
+    utterances, wrong = examine(manifest, root)
+    if wrong:
+        raise UserError(listed(str(manifest), wrong))
+    rates = Counter(audio.rate(wav) for wav in {u.wav for u in utterances})
+    for rate, number in sorted(rates.items()):
+        if rate != SAMPLE_RATE:
+            print(
+                f"{manifest}: {number} recordings at {rate} Hz, resampled to {SAMPLE_RATE} Hz",
+                file=sys.stderr,
+            )
+    return utterances
+
+
+def listed(what: str, wrong: list[str]) -> str:
+    """A message with what is wrong, a line each."""
+    lines = "\n".join(f"  {shown(line, LINE_LENGTH)}." for line in wrong[:MAX_WRONG])
+    if len(wrong) > MAX_WRONG:
+        lines += f"\n  and {len(wrong) - MAX_WRONG} more."
+    return f"{what}: {len(wrong)} wrong, to be corrected or left out:\n{lines}"
+
+
+def examine(
+    manifest: str | Path, root: str | Path | None = None
+) -> tuple[list[Utterance], list[str]]:
+    """The utterances of a manifest, each one listened to, and what is wrong with the others.
+
+    Raises:
+        UserError: the manifest as a whole cannot be read, or holds nothing.
     """
     utterances: list[Utterance] = []
     wrong: list[str] = []
     seen: dict[str, str] = {}
-    for entry in manifests.entries(manifest):
+    for entry in manifests.entries(manifest, root):
         if isinstance(entry, str):
             wrong.append(entry)
             continue
@@ -57,7 +94,9 @@ def check(manifest: str | Path) -> list[Utterance]:
         if not entry.text.strip():
             wrong.append(f"{entry.where}: {entry.id!r} has an empty transcript")
         try:
-            samples = audio.segment(entry.wav, entry.start, entry.duration, entry.channel)
+            samples = audio.segment(
+                entry.wav, entry.start, entry.duration, entry.channel, entry.rates
+            )
         except UserError as e:
             wrong.append(f"{entry.where}: {str(e).rstrip('.')}")
             continue
@@ -70,16 +109,12 @@ def check(manifest: str | Path) -> list[Utterance]:
                 len(samples) / SAMPLE_RATE,
                 entry.channel,
                 sha256(samples),
+                entry.rates,
             )
         )
-    if wrong:
-        lines = "\n".join(f"  {shown(line, 300)}." for line in wrong[:MAX_WRONG])
-        if len(wrong) > MAX_WRONG:
-            lines += f"\n  and {len(wrong) - MAX_WRONG} more."
-        raise UserError(f"{manifest}: {len(wrong)} wrong, to be corrected or left out:\n{lines}")
-    if not utterances:
+    if not utterances and not wrong:
         raise UserError(f"{manifest}: holds no recordings.")
-    return utterances
+    return utterances, wrong
 
 
 def read(utterance: Utterance) -> np.ndarray:
@@ -88,7 +123,8 @@ def read(utterance: Utterance) -> np.ndarray:
     Raises:
         UserError: they are not those that were checked.
     """
-    samples = audio.segment(utterance.wav, utterance.start, utterance.duration, utterance.channel)
+    part = (utterance.start, utterance.duration, utterance.channel, utterance.rates)
+    samples = audio.segment(utterance.wav, *part)
     if sha256(samples) != utterance.sha256:
         raise UserError(f"{utterance.wav}: changed since it was checked. Start the run again.")
     return samples

@@ -70,6 +70,11 @@ class _Seen(TorchDispatchMode):
         self.digests: set[str] = set()
         self._known = known
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and to say that it must not be loads PyTorch's compiler (1 s).
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats.layers import BY_MODULE
 from transducer2ncnn.speech.features import SAMPLE_RATE, fbank
 from transducer2ncnn.speech.synthetic import bursts
-from transducer2ncnn.verification import digests, proof
-from transducer2ncnn.verification.parity import Arrays
+from transducer2ncnn.verification import conditioning, digests, proof
+from transducer2ncnn.verification.parity import Arrays, error_of
 
 #: Single runs from random states, of a network that takes one length alone.
 NUM_RANDOM = 3
@@ -42,31 +44,35 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
     rng = np.random.default_rng(0)
     stream_frames = architecture.segment + (segments - 1) * architecture.hop
     features = synthetic_features(rng, max([stream_frames, *lengths]), sizes.feature_dim)
-    arrays: Arrays = {}
-    states = architecture.initial_states()
     # The streaming run comes first: the states it ends with are the single runs' initial ones.
-    for i in range(segments):
-        segment = features[i * architecture.hop :][: architecture.segment]
-        outputs = run_encoder(model, architecture.encoder_inputs(segment, states))
-        states = architecture.carried(outputs)
-        for j, output in enumerate(outputs):
-            arrays[f"encoder/streaming/{i}/out{j}"] = output
-    arrays["encoder/streaming/features"] = features[:stream_frames]
-
+    arrays: Arrays = dict(_streamed(model, features, segments))
+    last = f"encoder/streaming/{segments - 1}"
+    states = architecture.carried(
+        [arrays[f"{last}/out{j}"] for j in range(len(architecture.batch_axes()))]
+    )
     runs = {f"{frames} frames": (features[:frames], states) for frames in lengths}
     if not architecture.any_length:
         for i in range(NUM_RANDOM):
             at = rng.integers(len(features) - architecture.segment + 1)
             segment = features[at : at + architecture.segment]
             runs[f"random states {i}"] = (segment, architecture.random_states(rng))
-    for name, (stretch, before) in runs.items():
-        case = f"encoder/{name}"
-        inputs = architecture.encoder_inputs(stretch, before)
-        with _Probes(model.encoder) as probes:
-            outputs = run_encoder(model, inputs)
-        arrays |= {f"{case}/in{i}": a for i, a in enumerate(inputs)}
-        arrays |= {f"{case}/{key}": a for key, a in probes.arrays.items()}
-        arrays |= {f"{case}/out{i}": a for i, a in enumerate(outputs)}
+    inputs = {
+        f"encoder/{name}": architecture.encoder_inputs(stretch, before)
+        for name, (stretch, before) in runs.items()
+    }
+    arrays |= {f"{case}/in{i}": a for case, given in inputs.items() for i, a in enumerate(given)}
+    arrays |= _single(model, inputs)
+    moved = {
+        stored: {
+            key: error_of(array, arrays[key])
+            for key, array in itertools.chain(
+                _streamed(other, features, segments), _single(other, inputs)
+            )
+        }
+        for stored, other in _moved(model)
+    }
+    arrays |= conditioning.to_arrays(moved)
+    arrays["encoder/streaming/features"] = features[:stream_frames]
 
     contexts = rng.integers(0, sizes.vocab_size, (NUM_SAMPLES, sizes.context_size))
     contexts[0] = 0  # what every utterance starts with
@@ -84,6 +90,51 @@ def make(model: Transducer, lengths: Sequence[int], segments: int) -> Arrays:
         arrays |= {f"joiner/sample {i}/{key}": a for key, a in probes.arrays.items()}
         arrays[f"joiner/sample {i}/out0"] = logits.numpy()
     return arrays | digest_weights(model)
+
+
+def _streamed(
+    model: Transducer, features: np.ndarray, segments: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The encoder's outputs, segment after segment, by key."""
+    architecture = model.architecture
+    states = architecture.initial_states()
+    for i in range(segments):
+        segment = features[i * architecture.hop :][: architecture.segment]
+        outputs = run_encoder(model, architecture.encoder_inputs(segment, states))
+        states = architecture.carried(outputs)
+        for j, output in enumerate(outputs):
+            yield f"encoder/streaming/{i}/out{j}", output
+
+
+def _single(
+    model: Transducer, inputs: Mapping[str, Sequence[np.ndarray]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """What the encoder computes in single runs, by key: blobs in the middle, and outputs."""
+    for case, given in inputs.items():
+        with _Probes(model.encoder) as probes:
+            outputs = run_encoder(model, given)
+        yield from ((f"{case}/{key}", a) for key, a in probes.arrays.items())
+        yield from ((f"{case}/out{i}", a) for i, a in enumerate(outputs))
+
+
+def _moved(model: Transducer) -> Iterator[tuple[str, Transducer]]:
+    """The same model, its weights moved by as much as rounding moves what is stored in fp32, up or
+    down at random, and then rounded to fp16."""
+    moved = copy.deepcopy(model)
+    pairs = [
+        pair
+        for pair in zip(model.state_dict().values(), moved.state_dict().values(), strict=True)
+        if pair[0].is_floating_point()
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for original, other in pairs:
+        signs = torch.randint(0, 2, original.shape, generator=generator) * 2 - 1
+        other.copy_(original * (1 + conditioning.MOVES["fp32"] * signs))
+    yield "fp32", moved
+    for original, other in pairs:
+        # What fp16 cannot hold is refused elsewhere, and says nothing of rounding.
+        other.copy_(original.clamp(-65504, 65504).half())
+    yield "fp16", moved
 
 
 def digest_weights(model: Transducer) -> Arrays:

@@ -16,6 +16,7 @@ import numpy as np
 
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import blobs as names_of
 
@@ -24,7 +25,7 @@ SAMPLES = 10
 
 
 def outputs(
-    reference: str | Path, description: dict[str, Any], files: Files, segments: int
+    reference: str | Path, architecture: Architecture[Any, Any], files: Files, segments: int
 ) -> dict[str, np.ndarray]:
     """Outputs by the reference's keys: the encoder's streamed, and the others' samples.
 
@@ -33,7 +34,6 @@ def outputs(
         files: param and bin of each part, as plain ncnn has them.
         segments: of the streaming run, at most so many.
     """
-    architecture = described(description)
     networks = {part: Network(*files[part], sherpa_options=True) for part in PARTS}
     found: dict[str, np.ndarray] = {}
     with np.load(reference) as arrays:
@@ -78,10 +78,11 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="where the arrays go, as .npz")
     args = parser.parse_args()
     request = json.loads(args.request.read_text())
+    architecture = described(request["description"])
     for name, by_part in request["precisions"].items():
         print(f"plain ncnn runs {name}", flush=True)
         files = {part: (Path(pair[0]), Path(pair[1])) for part, pair in by_part.items()}
-        found = outputs(request["reference"], request["description"], files, request["segments"])
+        found = outputs(request["reference"], architecture, files, request["segments"])
         with open(args.output / f"{name}.npz", "wb") as f:
             np.savez(f, allow_pickle=False, **found)
     made = {"features": processor(), "ncnn": ncnn.__version__}

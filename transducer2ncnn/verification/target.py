@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from transducer2ncnn.families.contract import FRAME_SECONDS
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import SAMPLE_RATE, silence
-from transducer2ncnn.verification import streamed
+from transducer2ncnn.verification import as_run, streamed
 from transducer2ncnn.verification.emulator import Emulator
-from transducer2ncnn.verification.parity import error_of
 
 #: Seconds of audio that a model with a million parameters is run on, and the least and the most of
 #: any. A second of audio takes up to half a second of computing for each million.
@@ -52,6 +51,8 @@ def verify(
     folders: Mapping[str, Path],
     plain: Mapping[str, Files],
     recordings: Sequence[tuple[str, np.ndarray]],
+    tolerance: float,
+    quantized: Collection[str] = (),
 ) -> dict[str, Any]:
     """Run each precision on an emulated processor and on this one.
 
@@ -59,10 +60,14 @@ def verify(
         folders: of each precision, the one that sherpa-ncnn runs.
         plain: and its files for plain ncnn.
         recordings: name and (n,) float32 samples at 16 kHz of each.
+        tolerance: the largest error of an output that passes, but where rounding alone makes as
+            much (``conditioning.py``).
+        quantized: the precisions that are quantized.
 
     Returns:
-        The processor's features, the seconds of audio and the segments; by precision, the errors
-        of the outputs on both processors, and the texts.
+        The processor's features, the tolerance, the seconds of audio and the segments; by
+        precision, the errors of the outputs on both processors with what is allowed, the texts,
+        the "failures" and whether it "passed"; and whether all did.
 
     Raises:
         UserError: something cannot be run.
@@ -77,53 +82,81 @@ def verify(
         made = json.loads((folder / "processor.json").read_text())
         precisions: dict[str, Any] = {}
         for name in plain:
-            here = isolated.call(streamed.outputs, reference, description, plain[name], segments)
+            here = isolated.call(streamed.outputs, reference, architecture, plain[name], segments)
             texts = (
                 _texts(emulator, folders[name], cut, architecture.tail_seconds, folder)
                 if cut
                 else []
             )
-            precisions[name] = {
-                "errors": _errors(reference, numbers[name]),
-                "errors_on_x86": _errors(reference, here),
+            away, near = (as_run.worst(reference, x, tolerance) for x in (numbers[name], here))
+            factor = QUANTIZED_FACTOR if name in quantized else 0.0
+            of = {
+                "errors": {part: x.error for part, x in away.items()},
+                "errors_on_x86": {part: x.error for part, x in near.items()},
+                "allowed": {p: x.allowed + factor * near[p].error for p, x in away.items()},
                 "texts": texts,
                 "same_texts": sum(x["target"] == x["x86"] for x in texts),
             }
-    run = {key.rsplit("/", 1)[0] for key in here if key.startswith("encoder/streaming/")}
+            failures = list(_failures(of))
+            precisions[name] = of | {"failures": failures, "passed": not failures}
     return {
         **made,
+        "tolerance": tolerance,
         "seconds": sum(len(samples) for _, samples in cut) / SAMPLE_RATE,
         "recordings": len(cut),
-        "segments": len(run),
+        "segments": as_run.segments_of(here),
         "precisions": precisions,
+        "passed": all(of["passed"] for of in precisions.values()),
     }
 
 
-def check(found: Mapping[str, Any], tolerance: float, quantized: Sequence[str], cpu: str) -> None:
+def check(found: Mapping[str, Any], cpu: str) -> None:
     """Refuse what an emulated processor computes or recognises differently.
 
     Raises:
-        UserError: naming the precision, the part and how far it is off, or the texts.
+        UserError: naming each precision, the part and how far it is off, or the texts.
     """
+    failures = [
+        f"{name} on an emulated {cpu}: {failure}"
+        for name, of in found["precisions"].items()
+        for failure in of["failures"]
+    ]
+    if failures:
+        raise UserError(" ".join(failures))
+
+
+def warnings(found: Mapping[str, Any], cpu: str) -> Iterator[str]:
+    """Recordings in which another text is recognised than on x86."""
     for name, of in found["precisions"].items():
-        for part, error in of["errors"].items():
-            allowed = tolerance
-            if name in quantized:
-                allowed += QUANTIZED_FACTOR * of["errors_on_x86"][part]
-            if not error <= allowed:
-                raise UserError(
-                    f"{name} on an emulated {cpu}: the {part}'s outputs are off PyTorch's by "
-                    f"{error:.3g}, where {allowed:.3g} is allowed; on x86 they are off by "
-                    f"{of['errors_on_x86'][part]:.3g}. Values that fp16 cannot hold are the likely "
-                    "reason: see verification/headroom.json."
-                )
-        wrong = [x for x in of["texts"] if x["target"] != x["x86"]]
-        if 2 * len(wrong) > len(of["texts"]):
-            raise UserError(
-                f"{name} on an emulated {cpu}: sherpa-ncnn recognises something else than on x86 "
-                f"in {len(wrong)} of {len(of['texts'])} recordings. The first, {wrong[0]['wav']}: "
-                f"{wrong[0]['target']!r} for {wrong[0]['x86']!r}."
+        if wrong := _wrong_texts(of):
+            yield f"{name} on an emulated {cpu}: {_other_text(wrong, len(of['texts']))}"
+
+
+def _failures(of: Mapping[str, Any]) -> Iterator[str]:
+    """What of a precision does not pass."""
+    for part, error in of["errors"].items():
+        if not error <= of["allowed"][part]:
+            yield (
+                f"the {part}'s outputs are off PyTorch's by {error:.3g}, where "
+                f"{of['allowed'][part]:.3g} is allowed; on x86 they are off by "
+                f"{of['errors_on_x86'][part]:.3g}. Values that fp16 cannot hold are the likely "
+                "reason: see verification/headroom.json."
             )
+    wrong = _wrong_texts(of)
+    if 2 * len(wrong) > len(of["texts"]):
+        yield _other_text(wrong, len(of["texts"]))
+
+
+def _wrong_texts(of: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [x for x in of["texts"] if x["target"] != x["x86"]]
+
+
+def _other_text(wrong: Sequence[Mapping[str, str]], recordings: int) -> str:
+    return (
+        f"sherpa-ncnn recognises something else than on x86 in {len(wrong)} of {recordings} "
+        f"recordings. The first, {wrong[0]['wav']}: {wrong[0]['target']!r} for "
+        f"{wrong[0]['x86']!r}."
+    )
 
 
 def _cut(
@@ -157,16 +190,6 @@ def _on_target(
     root = Path(__file__).resolve().parent.parent.parent
     emulator.python(["-m", streamed.__name__, request, folder], [root])
     return {name: dict(np.load(folder / f"{name}.npz")) for name in plain}
-
-
-def _errors(reference: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest error of each part's outputs."""
-    errors = dict.fromkeys(PARTS, 0.0)
-    with np.load(reference) as arrays:
-        for key, array in outputs.items():
-            part = key.partition("/")[0]
-            errors[part] = max(errors[part], error_of(array, arrays[key]))
-    return errors
 
 
 def _texts(

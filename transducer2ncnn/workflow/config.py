@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.families import registry, settings
-from transducer2ncnn.quantization.recipes import DEFAULT, SHIPPED
-from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model
+from transducer2ncnn.quantization.recipes import DEFAULT
+from transducer2ncnn.workflow import releases
+from transducer2ncnn.workflow.evaluations import Evaluation, Normalise
+from transducer2ncnn.workflow.explanations import explain
+from transducer2ncnn.workflow.models import SOURCES, ExpDirModel, Model, wrong_choice
 from transducer2ncnn.workflow.precisions import (
     AS_SHIPPED,
     KINDS,
+    Auto,
     Precision,
     Precisions,
     Quantized,
+    Search,
 )
 from transducer2ncnn.workflow.section import Section
 
@@ -30,8 +34,8 @@ MAX_TEST_WAVS = 100_000
 def _model_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-', the first "
-            "a letter or a digit"
+            f"{shown(name)!r} cannot name a model: expected at most 100 letters, digits, '.', '_' "
+            "and '-', the first a letter or a digit"
         )
     return name
 
@@ -44,7 +48,17 @@ class Calibration(Section):
     """How calibrated precisions observe their recordings."""
 
     shards: int = Field(
-        2, ge=1, description="jobs that the observing is spread over; the result is the same"
+        2,
+        ge=1,
+        description="jobs that the observing is spread over, at most; the result is the same",
+    )
+
+
+class Sensitivity(Section):
+    """How the layers of a model are measured where a precision's recipe is searched."""
+
+    shards: int = Field(
+        2, ge=1, description="jobs that the measuring is spread over; the result is the same"
     )
 
 
@@ -62,8 +76,9 @@ class Verification(Section):
     target_tolerance: float = Field(
         2e-2,
         gt=0,
-        description="the largest error of an output on the `targets`, which compute in fp16 where "
-        "they can; what is quantized may be off by half as much again as on x86 besides",
+        description="the largest error of an output at sherpa-ncnn's own options: on x86, and on "
+        "the `targets`, which compute in fp16 where they can; what is quantized may be off there "
+        "by half as much again as on x86 besides",
     )
 
 
@@ -71,24 +86,6 @@ class Transcription(Section):
     """How the test wavs are transcribed."""
 
     threads: int = Field(1, ge=1, description="threads that sherpa-ncnn and ncnn compute with")
-
-
-class Evaluation(Section):
-    """How the models that have an `evaluation` are evaluated."""
-
-    decoding: Literal["greedy_search", "modified_beam_search"] = Field(
-        "greedy_search", description="how sherpa-ncnn and PyTorch search"
-    )
-    num_active_paths: int = Field(4, ge=1, description="paths that the beam search follows")
-    shards: int = Field(
-        2, ge=1, description="jobs that the decoding is spread over; the figures are the same"
-    )
-    rounds: int = Field(3, ge=1, description="rounds of the speed measurement")
-    max_rise: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {},
-        description="by precision, how many percentage points its word error rate may be above "
-        "PyTorch's for it to be delivered",
-    )
 
 
 class Config(Section):
@@ -105,6 +102,10 @@ class Config(Section):
     )
     calibration: Calibration = Field(
         Calibration(), description="how recipes that calibrate observe the calibration recordings"
+    )
+    sensitivity: Sensitivity = Field(
+        Sensitivity(),
+        description="how layers are measured for precisions whose recipe is searched, with `auto`",
     )
     verification: Verification = Field(
         Verification(), description="what every exported model is compared with PyTorch on"
@@ -150,6 +151,14 @@ class Config(Section):
                     return precision.shards
         return self.calibration.shards
 
+    def released(self, model: str) -> list[str]:
+        """The names of the precisions that a model is released in; none if it is not."""
+        release = self.models[model].release
+        if release is None:
+            return []
+        exported = self.precisions_of(model)
+        return release.precisions or [x for x in releases.PRECISIONS if x in exported]
+
 
 def parse(raw: dict[str, Any]) -> Config:
     """Validate the configuration as Snakemake read it.
@@ -161,7 +170,7 @@ def parse(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as e:
-        lines = [_explain(error) for error in e.errors()]
+        lines = [explain(error, _level) for error in e.errors()]
     else:
         lines = list(_contradictions(config))
     if lines:
@@ -171,6 +180,11 @@ def parse(raw: dict[str, Any]) -> Config:
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What is wrong with keys that are right by themselves."""
+    for name, model in config.models.items():
+        if isinstance(model, ExpDirModel):
+            yield from wrong_choice(name, model)
+    if not all(model.is_complete for model in config.models.values()):
+        return  # the rest is judged when what is to be found has been found
     if not config.precisions:
         yield (
             "precisions: empty. Expected names of precisions, such as `fp16: {}`, or no key "
@@ -197,6 +211,24 @@ def _contradictions(config: Config) -> Iterator[str]:
                     f"{', '.join(config.known_precisions())}."
                 )
         yield from _missing_recordings(name, model, config)
+        if model.release:
+            recipes = {p: known.to_recipe() for p, known in config.known_precisions().items()}
+            yield from releases.problems(
+                f"models.{name}.release",
+                model.release,
+                config.released(name),
+                {p: recipes[p] for p in config.precisions_of(name) if p in recipes},
+                evaluated=model.evaluation is not None,
+            )
+        if not model.evaluation:
+            for precision in config.precisions_of(name):
+                searched = config.precisions.get(precision)
+                if isinstance(searched, Auto) and searched.auto.max_rise is not None:
+                    yield (
+                        f"precisions.{precision}.auto.max_rise: {name} has no `evaluation`, which "
+                        "word error rates are taken on. Expected one, or another budget: "
+                        f"{' or '.join(Search.BUDGET[:2])}."
+                    )
         if not model.tokens and not model.bpe_model:
             yield (
                 f"models.{name}.tokens: missing. Expected the model's tokens.txt, or in "
@@ -207,8 +239,11 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"models.{name}.test_wavs: {len(model.test_wavs)} recordings are more than one "
                 "command can name. Expected a few; `evaluation` takes any number."
             )
-        if isinstance(model, ExpDirModel):
-            yield from _wrong_choice(name, model)
+    if config.evaluation.hotwords_file and config.evaluation.decoding != "modified_beam_search":
+        yield (
+            f"evaluation.hotwords_file: sherpa-ncnn has no hotwords with "
+            f"{config.evaluation.decoding}. Expected `decoding: modified_beam_search` beside it."
+        )
     for precision in config.evaluation.max_rise:
         if not any(
             model.evaluation and precision in config.precisions_of(name)
@@ -256,59 +291,29 @@ def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str
         )
 
 
-def _wrong_choice(name: str, model: ExpDirModel) -> Iterator[str]:
-    if (model.epoch is None) == (model.iter is None):
-        found = "neither" if model.epoch is None else "both"
-        yield f"models.{name}: expected one of `epoch` and `iter`; found {found}."
-        return
-    try:
-        model.checkpoints()
-    except UserError as e:
-        yield f"models.{name}.{'iter' if model.epoch is None else 'epoch'}: {e}"
-
-
-def _explain(error: Any) -> str:
-    location = [str(x) for x in error["loc"] if x != "[key]"]
-    level = _level(location)
-    if location[:1] in (["models"], ["precisions"]):
-        del location[2:3]  # the kind of source or recipe, which is no key
-    key = ".".join(location)
-    kind, value = error["type"], error["input"]
-    if kind == "union_tag_not_found":
-        found = "missing" if "recipe" not in value else f"found {value['recipe']!r}"
-        return (
-            f"{key}.recipe: {found}. Expected the recipe that {location[1]} starts from, one of "
-            f"{', '.join(SHIPPED)}."
-        )
-    if kind == "extra_forbidden":
-        known = list(level.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
-    if kind == "missing":
-        field = level.model_fields.get(location[-1])
-        return f"{key}: missing. Expected {(field and field.description) or 'a value'}."
-    if kind == "union_tag_invalid":
-        return f"{key}.source: expected one of {', '.join(SOURCES)}; found {value['source']!r}."
-    if kind == "value_error":
-        return f"{key}: {error['ctx']['error']}."
-    message = error["msg"]
-    return f"{key}: {message[0].lower()}{message[1:]}; found {value!r}."
-
-
 def _level(location: list[str]) -> type[BaseModel]:
     """The section of the configuration that holds the key that a location ends with."""
     match location:
+        case ["models", _, _, "release", "evaluated_on", _, *_]:
+            return releases.EvaluatedOn
+        case ["models", _, _, "release", _, *_]:
+            return releases.Release
         case ["models", _, source, _, *_]:
             return SOURCES[source]
+        case ["precisions", _, "auto", "auto", _, *_]:
+            return Search
         case ["precisions", _, kind, _, *_]:
             return KINDS[kind]
         case ["calibration", _, *_]:
             return Calibration
+        case ["sensitivity", _, *_]:
+            return Sensitivity
         case ["verification", _, *_]:
             return Verification
         case ["transcription", _, *_]:
             return Transcription
+        case ["evaluation", "normalise", _, *_]:
+            return Normalise
         case ["evaluation", _, *_]:
             return Evaluation
     return Config

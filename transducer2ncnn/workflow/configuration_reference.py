@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from transducer2ncnn.workflow.config import Config
 from transducer2ncnn.workflow.models import SOURCES
-from transducer2ncnn.workflow.precisions import Fp16, Fp32, Quantized
+from transducer2ncnn.workflow.precisions import Auto, Fp16, Fp32, Quantized
 
 HEADER = """\
 # Configuration
@@ -41,6 +41,7 @@ KINDS: dict[type[BaseModel], str] = {
     Fp32: "fp32",
     Fp16: "fp16",
     Quantized: "recipes that quantize",
+    Auto: "a recipe that is found",
 }
 
 

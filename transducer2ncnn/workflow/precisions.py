@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.base.errors import shown
+from transducer2ncnn.base.layout import PARTS, PartName
 from transducer2ncnn.base.paths import NAME
 from transducer2ncnn.formats.layers import WEIGHTED
 from transducer2ncnn.quantization.layer_formats import FORMATS
@@ -20,8 +21,6 @@ from transducer2ncnn.quantization.recipes import (
     type_of,
 )
 from transducer2ncnn.workflow.section import Section
-
-PartName = Literal["encoder", "decoder", "joiner"]
 
 #: Names of the plain precisions, whose files the parts of others may be taken from.
 PLAIN = tuple(name for name, recipe in SHIPPED.items() if recipe.is_plain)
@@ -142,8 +141,9 @@ class Quantized(Gate):
     lstm: bool = Field(True, description="whether LSTM layers are quantized, as the recipe does")
     keep: dict[PartName, list[str]] = Field(
         {},
-        description="layers not to quantize, by part: their names in its `.param` file, such as "
-        "`encoder: [linear_8]`",
+        description="layers not to quantize, by part: their names in its `.param` file or in "
+        "PyTorch, or patterns, such as `encoder: [linear_8, encoder.encoder.layers.0.*]`. "
+        "`results/<model>/layers.tsv` lists them. In `models`, `keep` is for one model alone",
     )
     rest: FloatName | None = Field(
         None, description="what is not quantized in a quantized part is stored as"
@@ -188,6 +188,63 @@ class Quantized(Gate):
         return Recipe(quantized, plain)
 
 
+class Search(Section):
+    """What is looked for where a precision's recipe is found by the workflow."""
+
+    max_differing_frames: int | None = Field(
+        None,
+        ge=0,
+        description="how many frames may have another best token than fp32's, of those in which "
+        "fp32 or the precision emits a token",
+    )
+    min_agreement: float | None = Field(
+        None, ge=0, le=1, description="of these frames, the share whose best token must be fp32's"
+    )
+    max_rise: float | None = Field(
+        None,
+        ge=0,
+        description="how many percentage points the word error rate may be above fp32's, on the "
+        "model's `evaluation`",
+    )
+    minimise: Literal["size", "time"] = Field(
+        "size",
+        description="what is to be least: the size of the files, or the time that the layers take "
+        "on the machine that runs the workflow",
+    )
+    seconds: int = Field(
+        600,
+        ge=1,
+        description="seconds of recordings that a recipe is measured on, at most: those of the "
+        "model's `evaluation`, or else its test recordings",
+    )
+
+    #: Keys of the budget.
+    BUDGET: ClassVar[tuple[str, ...]] = ("max_differing_frames", "min_agreement", "max_rise")
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> Search:
+        if not self.budget():
+            raise ValueError(f"expected a budget, one or more of {', '.join(self.BUDGET)}")
+        return self
+
+    def budget(self) -> dict[str, Any]:
+        """What ``evaluation.automatic.Budget`` is made of."""
+        return self.model_dump(include=set(self.BUDGET), exclude_none=True)
+
+
+class Auto(Gate):
+    """A recipe that the workflow finds: the cheapest that stays within a budget."""
+
+    auto: Search = Field(
+        description="in place of a recipe, the budget within which the cheapest formats of all "
+        "layers are searched"
+    )
+
+    def to_recipe(self) -> Recipe:
+        """The parts that it quantizes; in which formats is found while the workflow runs."""
+        return Recipe(quantized={part: Part({}) for part in PARTS})
+
+
 #: The recipes that ship, with their defaults.
 AS_SHIPPED: dict[str, Fp32 | Fp16 | Quantized] = {
     "fp32": Fp32.model_validate({}),
@@ -196,17 +253,25 @@ AS_SHIPPED: dict[str, Fp32 | Fp16 | Quantized] = {
 }
 
 #: The sections that a precision may be, by kind: how they are told apart is ``_kind``.
-KINDS: dict[str, type[Section]] = {"fp32": Fp32, "fp16": Fp16, "quantized": Quantized}
+KINDS: dict[str, type[Section]] = {
+    "fp32": Fp32,
+    "fp16": Fp16,
+    "quantized": Quantized,
+    "auto": Auto,
+}
 
 Precision = Annotated[
     Annotated[Fp32, Tag("fp32")]
     | Annotated[Fp16, Tag("fp16")]
-    | Annotated[Quantized, Tag("quantized")],
+    | Annotated[Quantized, Tag("quantized")]
+    | Annotated[Auto, Tag("auto")],
     Discriminator(lambda raw: _kind(raw)),
 ]
 
 
 def _kind(raw: Mapping[str, Any]) -> str | None:
+    if "auto" in raw:
+        return "auto"
     recipe = raw.get("recipe")
     if recipe in PLAIN:
         return str(recipe)
@@ -221,8 +286,8 @@ def _named(raw: Any) -> Any:
     wrong = [name for name in raw if not isinstance(name, str) or not NAME.fullmatch(name)]
     if wrong:
         raise ValueError(
-            f"{wrong[0]!r} cannot name a precision: expected letters, digits, '.', '_' and '-', "
-            "the first a letter or a digit"
+            f"{shown(str(wrong[0]))!r} cannot name a precision: expected at most 100 letters, "
+            "digits, '.', '_' and '-', the first a letter or a digit"
         )
     # And those of targets, which processors are named in.
     if taken := [name for name in raw if name in RESERVED or name.startswith("target-")]:
@@ -236,8 +301,9 @@ def _named(raw: Any) -> Any:
                 f"expected for {name} keys and values, or {{}} for its defaults; found {stated!r}"
             )
         if name in SHIPPED:
-            stated = {"recipe": name, **stated}
-            if name in PLAIN and stated["recipe"] != name:
+            if "auto" not in stated:
+                stated = {"recipe": name, **stated}
+            if name in PLAIN and stated.get("recipe") != name:
                 raise ValueError(f"{name} is plain {name} and cannot be another recipe")
         named[name] = stated
     return named

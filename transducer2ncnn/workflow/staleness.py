@@ -11,10 +11,16 @@ family of the model that the artifact is made of, and no other.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import json
+import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+
+from transducer2ncnn.base.files import write_json
 
 PACKAGES = ("transducer2ncnn", "workflow_scripts")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -43,11 +49,17 @@ def code_digest(
     """
     digest = hashlib.sha256()
     for path in sorted(_reached(root / script, family, root)):
-        dump, _ = _parsed(path.read_text(encoding="utf-8"))
-        digest.update(f"{path.relative_to(root)}\n{dump}\n".encode())
-    for distribution in distributions:
-        digest.update(f"{distribution} {_version(distribution)}\n".encode())
+        code, _ = PARSED.module(path)
+        digest.update(f"{path.relative_to(root)} {code}\n".encode())
+    for installed in versions(distributions):
+        digest.update(f"{installed}\n".encode())
+    PARSED.save()
     return digest.hexdigest()[:16]
+
+
+def versions(distributions: Iterable[str]) -> list[str]:
+    """The name and the version of each, as they are installed here."""
+    return [f"{distribution} {_version(distribution)}" for distribution in distributions]
 
 
 def _version(distribution: str) -> str:
@@ -66,7 +78,7 @@ def _reached(script: Path, family: str | None, root: Path) -> set[Path]:
         if path in reached:
             continue
         reached.add(path)
-        _, modules = _parsed(path.read_text(encoding="utf-8"))
+        _, modules = PARSED.module(path)
         for module in modules:
             waiting.extend(_files_of(module, root))
             if by_name := LOADED_BY_NAME.get(module):
@@ -76,10 +88,49 @@ def _reached(script: Path, family: str | None, root: Path) -> set[Path]:
     return reached
 
 
-# By its text: rules share most of their modules, and every job of a cluster reads the rules anew.
-@functools.cache
-def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
-    """A module's code without comments and layout, and the modules that it may import."""
+class Parsed:
+    """The project's modules, parsed: kept by their text, for rules share most of them.
+
+    Parsing all of them takes as long as planning a run. Kept in a file as well, only what has
+    changed since is parsed again.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[str, tuple[str, list[str]]] = {}
+        self._file: Path | None = None
+        self._new = False
+
+    def keep_in(self, file: Path) -> None:
+        """Take up what an earlier run has parsed, and keep there what this one does."""
+        self._file = file
+        # There may be none yet, or none that holds this.
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            self._modules |= {
+                text: (str(code), [str(name) for name in names])
+                for text, (code, names) in json.loads(file.read_bytes()).items()
+            }
+
+    def module(self, path: Path) -> tuple[str, list[str]]:
+        """A digest of a module's code without comments and layout, and the modules that it may
+        import."""
+        source = path.read_text(encoding="utf-8")
+        # Versions of Python parse to different trees.
+        text = hashlib.sha256(f"{sys.version}\n{source}".encode()).hexdigest()
+        if text not in self._modules:
+            self._modules[text] = _parse(source)
+            self._new = True
+        return self._modules[text]
+
+    def save(self) -> None:
+        if self._new and self._file:
+            write_json(self._file, self._modules)
+            self._new = False
+
+
+PARSED = Parsed()
+
+
+def _parse(source: str) -> tuple[str, list[str]]:
     tree = ast.parse(source)
     modules = []
     for node in ast.walk(tree):
@@ -87,9 +138,10 @@ def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return ast.dump(tree), tuple(modules)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), modules
 
 
+@functools.cache
 def _files_of(module: str, root: Path) -> list[Path]:
     """The files that importing a module of the project runs: its own and its parents'."""
     names = module.split(".")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base import reading
-from transducer2ncnn.evaluation import comparison
+from transducer2ncnn.evaluation import comparison, units
+from transducer2ncnn.evaluation.units import NAMES
+from transducer2ncnn.formats import tokens, vocabulary
 
 #: Models whose files and figures are listed one by one; of more, there is a line each.
 DETAILED = 4
 #: Characters of an error that are shown; all of it is in the log.
 ERROR_LENGTH = 300
+#: Lines of it, its list's first ones included.
+ERROR_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,17 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
                 # Else it is in a storage.
                 if Path(folder).is_dir():
                     yield from _details(Path(folder), made)
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
+            yield from _vocabulary(results / model, made)
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
-            yield from _headroom(results / model / "verification" / "headroom.json", made)
+            yield from _on_devices(results / model / "verification", made)
+            yield from _vocabulary(results / model, made)
+            if (table := results / model / "evaluation" / "table.tsv") in made:
+                yield from _far(table.parent, comparison.read(table))
     if few and len(finished) == len(models):
         return
     yield ""
@@ -89,7 +98,7 @@ def _unfinished(model: str, jobs: list[Job]) -> Iterator[str]:
     for job in failed:
         # A message says whose it is, as the line above does.
         yield f"  failed: {job.message.removeprefix(f'{model}: ')}"
-        yield f"    {_first_error(job.log)}"
+        yield from (f"    {line}" for line in _first_error(job.log))
         yield from (f"    {line}" for line in _warnings(_printed(job.log) or []))
         yield f"    {job.log}"
     if not failed:
@@ -108,15 +117,19 @@ def _to_blame(failed: Iterable[Job]) -> list[Job]:
     ]
 
 
-def _first_error(log: Path) -> str:
-    """The error that a script ended with, or else the last that it printed."""
+def _first_error(log: Path) -> list[str]:
+    """The error that a script ended with and how its list begins, if it has one; or else the last
+    that it printed."""
     printed = _printed(log)
     if printed is None:
-        return "it left no log: it did not start, or its log is not on this machine"
+        return ["it left no log: it did not start, or its log is not on this machine"]
     if not printed:
-        return "its log is empty: it was killed, or it ran out of memory or time"
-    said = _error(printed) or printed[-1]
-    return said if len(said) <= ERROR_LENGTH else f"{said[:ERROR_LENGTH]}…"
+        return ["its log is empty: it was killed, or it ran out of memory or time"]
+    said = _error(printed) or [printed[-1]]
+    shown_ = [line if len(line) <= ERROR_LENGTH else f"{line[:ERROR_LENGTH]}…" for line in said]
+    if len(shown_) > ERROR_LINES:
+        shown_[ERROR_LINES:] = [f"  … {len(said) - ERROR_LINES} more lines in the log"]
+    return shown_
 
 
 def _printed(log: Path) -> list[str] | None:
@@ -126,10 +139,13 @@ def _printed(log: Path) -> list[str] | None:
         return None
 
 
-def _error(printed: list[str]) -> str:
-    """What a script said was wrong, by transducer2ncnn.base.errors."""
-    said = (line for line in printed if line.startswith("error: "))
-    return next(said, "").removeprefix("error: ")
+def _error(printed: list[str]) -> list[str]:
+    """What a script said was wrong, by transducer2ncnn.base.errors, with the list below it."""
+    for i, line in enumerate(printed):
+        if line.startswith("error: "):
+            listed = itertools.takewhile(lambda x: x.startswith("  "), printed[i + 1 :])
+            return [line.removeprefix("error: "), *listed]
+    return []
 
 
 def _warnings(printed: list[str]) -> list[str]:
@@ -194,7 +210,7 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
     with open(path, encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
     known = [row for row in rows if row["reference"]]
-    right = sum(row["sherpa-ncnn"] == row["reference"] for row in known)
+    right = sum(_same(row["sherpa-ncnn"], row["reference"]) for row in known)
     differ = [row["wav"] for row in rows if row["agree"] == "no"]
     yield f"  {path}: {len(rows)} recordings"
     if known:
@@ -205,10 +221,27 @@ def _transcripts(path: Path, made: set[Path]) -> Iterator[str]:
         yield "    sherpa-ncnn and plain ncnn agree on every one"
 
 
-def _headroom(path: Path, made: set[Path]) -> Iterator[str]:
-    """Warnings of values that fp16 can hardly hold."""
-    if path in made:
-        for warning in reading.read_json(path)["warnings"]:
+def _on_devices(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of values that fp16 can hardly hold, and of what emulated processors recognise."""
+    for path in sorted(x for x in made if x.parent == folder):
+        if path.name == "headroom.json" or path.name.startswith("target-"):
+            for warning in reading.read_json(path)["warnings"]:
+                yield f"  WARNING: {warning}"
+
+
+def _same(text: str, reference: str) -> bool:
+    """Whether a text is what was said, as an evaluation compares them."""
+    unit = units.find([reference])
+    mine, said = (units.split(units.USUAL.apply(x), unit) for x in (text, reference))
+    return mine == said
+
+
+def _vocabulary(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Warnings of tokens that sherpa-ncnn does not print as text."""
+    path = folder / "tokens.txt"
+    if path in made and path.is_file():
+        size = reading.read_json(folder / "model.json")["sizes"]["vocab_size"]
+        for warning in vocabulary.warnings(tokens.read(path, size)):
             yield f"  WARNING: {warning}"
 
 
@@ -220,13 +253,23 @@ def _evaluation(folder: Path, made: set[Path]) -> Iterator[str]:
     score = reading.read_json(folder / f"{table[-1]['system']}.json")
     yield ""
     yield (
-        f"{path}: {score['utterances']} recordings, {score['words']} words, "
+        f"{path}: {score['utterances']} recordings, {score['words']} "
+        f"{NAMES[score['unit']].plural}, "
         f"{score['seconds']:.0f} s, {score['decoding'].replace('_', ' ')}"
     )
-    rows = [comparison.SHOWN, *([row[c] for c in comparison.SHOWN] for row in table)]
+    shown = [column for column in table[0] if column not in comparison.HIDDEN]
+    rows = [shown, *([row[column] for column in shown] for row in table)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for system, *figures in rows:
         cells = [x.rjust(width) for x, width in zip(figures, widths[1:], strict=True)]
         yield "  ".join(["", system.ljust(widths[0]), *cells]).rstrip()
-    if pairs in made:
-        yield f"  {comparison.verdict(reading.read_json(pairs))}"
+    if pairs in made and (verdict := comparison.verdict(reading.read_json(pairs))):
+        yield f"  {verdict}"
+    yield from _far(folder, table)
+
+
+def _far(folder: Path, table: list[dict[str, str]]) -> Iterator[str]:
+    """Warnings of figures that are far from PyTorch's, or useless."""
+    scores = [reading.read_json(folder / f"{row['system']}.json") for row in table[1:]]
+    for warning in dict.fromkeys(warning for score in scores for warning in score["warnings"]):
+        yield f"  WARNING: {warning}"

@@ -1,0 +1,26 @@
+# Targets that nothing makes. Snakemake would refuse them too, but knows nothing of models.
+
+from snakemake.cli import get_argument_parser
+
+from transducer2ncnn.workflow import targets
+
+
+def asked_for():
+    """The targets of the command line, which Snakemake hands out when the rules are read."""
+    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+        return []
+    return get_argument_parser().parse_args(sys.argv[1:]).targets
+
+
+# In another workflow's run, only that one knows its targets.
+if (
+    workflow.is_main_process
+    and Path(workflow.main_snakefile).resolve() == Path(ROOT, "Snakefile").resolve()
+):
+    for target in asked_for():
+        made = any(target == known.name or known.is_producer(target) for known in workflow.rules)
+        # Snakemake takes a file that is there for itself.
+        if not made and (target.startswith("results") or not Path(target).is_file()):
+            # Without the folders, which are rules as well.
+            names = [known.name for known in workflow.rules if not known.has_wildcards()]
+            refuse(targets.explain(target, CONFIG, [name for name in names if "/" not in name]))

@@ -1,0 +1,34 @@
+"""Arguments that the scripts of a release share."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transducer2ncnn.report import artifacts
+
+Json = dict[str, Any]
+
+
+def add_release(parser: argparse.ArgumentParser) -> None:
+    """What is released, and what was found out about it."""
+    parser.add_argument("--precisions", required=True, nargs="+", help="those that are released")
+    parser.add_argument("--manifest", required=True, type=Path, help="manifest.json")
+    parser.add_argument("--verification", required=True, nargs="+", help="<precision>.json")
+    parser.add_argument("--headroom", required=True, help="headroom.json")
+    parser.add_argument("--targets", nargs="+", default=[], help="target-<cpu>.json")
+    parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
+
+
+def targets(paths: Iterable[str]) -> dict[str, Json]:
+    """What was found on emulated processors, by their names."""
+    found = artifacts.by_precision(paths)
+    return {name.removeprefix("target-"): x for name, x in found.items()}
+
+
+def add_contents(parser: argparse.ArgumentParser) -> None:
+    """What goes in besides the model."""
+    parser.add_argument("--wavs", nargs="*", default=[], help="test recordings")
+    parser.add_argument("--stated", required=True, type=json.loads, help="JSON: what is said of it")
+    parser.add_argument("--title", required=True, help="what the archive is called")
