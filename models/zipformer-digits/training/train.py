@@ -45,6 +45,9 @@ PEAK_LR, WARM_UP, DECAY_FROM = 1e-3, 150, 1000
 #: What the connectionist loss of a layer of its own weighs beside the transducer's. Early on it
 #: finds out that the sound says which word comes.
 CTC_WEIGHT = 0.3
+#: And what the excess of attention scores weighs. Nothing else bounds them: they grew to 6,500,
+#: where softmax turns over between two keys for a rounding.
+EXCESS_WEIGHT = 1e-3
 DECAY = 0.998
 #: Seconds between two savings.
 SAVE_EVERY = 120
@@ -118,7 +121,7 @@ class Training(nn.Module):
         connectionist = nn.functional.ctc_loss(
             log_probs, targets, frames, counts, reduction="sum", zero_infinity=True
         )
-        return transducer + CTC_WEIGHT * connectionist / words
+        return transducer + CTC_WEIGHT * connectionist / words + EXCESS_WEIGHT * self.whole.excess
 
 
 def learning_rate(step: int, progress: float) -> float:
