@@ -17,7 +17,7 @@ rule manifest:
     log:
         "logs/{model}/manifest.log",
     # What was changed by hand is told before anything is made of it.
-    priority: 1
+    priority: BEFORE_ALL
     group:
         "record"
     conda:
