@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Export, export, random_lstm
+from conftest import GOLDEN, ROOT, Export, export, random_lstm
 from torch import Tensor, nn
 
 from transducer2ncnn.base import layout
@@ -235,3 +236,27 @@ def test_a_broken_param_file_is_an_error_with_its_line(
     (tmp_path / "x.param").write_text(text)
     with pytest.raises(UserError, match=message):
         param.read(tmp_path / "x.param")
+
+
+LOADED = """
+import sys
+from transducer2ncnn.export import torchscript
+from transducer2ncnn.families import model
+from transducer2ncnn.quantization import observing
+from transducer2ncnn.verification import reference
+checkpoint, folder = sys.argv[1:]
+described = model.describe(checkpoint, "lstm")
+network = model.load_described(checkpoint, described)
+torchscript.trace(network, "encoder", folder + "/encoder.pt")
+reference.make(network, [9], 2)
+observing.observe(network, [])
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+"""
+
+
+def test_no_step_loads_pytorchs_compiler(tmp_path: Path) -> None:
+    """It would take longer than most of them."""
+    checkpoint = GOLDEN / "checkpoint-projection" / "pretrained.pt"
+    command = [sys.executable, "-W", "ignore", "-c", LOADED, str(checkpoint), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

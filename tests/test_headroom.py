@@ -123,6 +123,24 @@ def test_what_is_too_long_is_cut(exported: Export, monkeypatch: pytest.MonkeyPat
     assert found["seconds"] == pytest.approx(2)
 
 
+def test_scores_far_below_the_largest_do_not_count(tmp_path: Path) -> None:
+    """Infinite there, their weight is zero, as it should be."""
+    (tmp_path / "p").write_text(
+        "7767517\n4 4\nInput in0 0 1 in0 0=3 1=2\nBinaryOp scale 1 1 in0 big 0=2 1=1 2=1e5\n"
+        "Softmax softmax 1 1 big weights 0=-1 1=1\nBinaryOp last 1 1 weights out0 0=2 1=1 2=2\n"
+    )
+    (tmp_path / "b").touch()
+    blobs = headroom.describe(tmp_path / "p", "encoder", [])
+    assert [blob.name for blob in blobs if blob.scores] == ["big"]
+    part = headroom._Part(tmp_path / "p", tmp_path / "b", blobs)
+    rows = np.array([[0, -3, -9], [0.5, -1, -2]], np.float32)
+    part.run({"in0": rows}, ["out0"], "a.wav")
+    assert part.largest["big"] == (pytest.approx(5e4), "a.wav")
+    # Of a row in which all are infinite, softmax makes NaN.
+    part.run({"in0": rows - 4}, ["out0"], "b.wav")
+    assert part.largest["big"] == (pytest.approx(4e5), "b.wav")
+
+
 def rescaled(network: Transducer, factor: float) -> Transducer:
     """The same function, what goes into the first norm as many times as large."""
     network = copy.deepcopy(network)

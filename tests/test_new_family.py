@@ -181,7 +181,9 @@ def test_only_its_own_files_make_it_stale(finished: NewFamily) -> None:
     source = path.read_text()
     path.write_text(source + "\nCHANGED = True\n")
     try:
-        assert "toy: tracing the encoder" in finished.planned(finished.config(), *TARGETS)
+        assert "toy: tracing the encoder, decoder and joiner" in finished.planned(
+            finished.config(), *TARGETS
+        )
     finally:
         path.write_text(source)
 
@@ -190,7 +192,7 @@ def test_another_setting_makes_one_model_stale(finished: NewFamily) -> None:
     config = finished.config()
     config["models"]["toy-longer"]["settings"] = {"left_chunks": 4}
     planned = finished.planned(config, *TARGETS)
-    assert "toy-longer: tracing the encoder" in planned
+    assert "toy-longer: tracing the encoder, decoder and joiner" in planned
     assert all(message.startswith("toy-longer: ") for message in planned)
 
 

@@ -282,7 +282,9 @@ def test_a_model_on_request_is_left_alone_till_asked_for(
     finished.planned(config)
     del server.requests[:1]  # of the plan with hub in it
     assert server.requests == []
-    assert "later: tracing the encoder" in finished.planned(config, "results/later")
+    assert "later: tracing the encoder, decoder and joiner" in finished.planned(
+        config, "results/later"
+    )
 
 
 def test_the_shipped_configuration_needs_no_network_by_default(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_changed_recording_in_the_bucket_is_noticed(stored: Workflow, server: 
     )
     planned = stored.planned(config(stored, "s3://inputs/"), *STORAGE, DELIVERED)
     assert "model: observing activations, shard 1 of 2" in planned
-    assert "model: tracing the encoder" not in planned
+    assert "model: tracing the encoder, decoder and joiner" not in planned
 
 
 def test_what_is_cached_is_told_apart(first: Workflow) -> None:

@@ -45,6 +45,11 @@ def main() -> None:
         args.tolerance,
         args.quantized,
     )
+    for name, x in found["precisions"].items():
+        errors_ = ", ".join(f"{part} {error:.1e}" for part, error in x["errors"].items())
+        print(
+            f"{name}: errors {errors_}; {x['same_texts']} of {found['recordings']} texts as on x86"
+        )
     warnings = list(target.warnings(found, args.cpu))
     for warning in warnings:
         print(f"warning: {warning}", flush=True)

@@ -2,7 +2,9 @@
 
 ``parity.py`` has ncnn compute in fp32, so that nothing but a mistake makes a difference. At ncnn's
 own options linear layers may hold their weights in fp16 whatever the file has, and on ARM all may
-be computed in fp16. Here too a blob is held to a tolerance, or to what rounding alone makes of it.
+be computed in fp16. Here too outputs are held to a tolerance, or to what rounding alone makes of
+them. Of the encoder these are its frames: states are carried on, and what is wrong in them shows
+there.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats import npz
+from transducer2ncnn.formats.blobs import OUTPUT
 from transducer2ncnn.verification import conditioning, parity, streamed
 from transducer2ncnn.verification.parity import error_of
 from transducer2ncnn.verification.proof import Mismatch
@@ -91,14 +94,16 @@ def compare(
 def worst(
     reference: str | Path, outputs: Mapping[str, np.ndarray], tolerance: float
 ) -> dict[str, Worst]:
-    """The worst of each part's outputs, by the reference's keys."""
+    """The worst of each part's outputs, by the reference's keys; states are none."""
     found = dict.fromkeys(PARTS, Worst(0.0, tolerance))
     with npz.opened(reference, "PyTorch's outputs") as arrays:
         rounding = conditioning.from_arrays(arrays)
         for key, array in outputs.items():
-            part = key.partition("/")[0]
+            part, _, name = key.partition("/")
+            if not name.endswith(f"/{OUTPUT}"):
+                continue
             x = Worst(error_of(array, arrays[key]), rounding.allowed(key, tolerance, "fp16"))
-            if x.error / x.allowed > found[part].error / found[part].allowed:
+            if not x.error / x.allowed <= found[part].error / found[part].allowed:
                 found[part] = x
     return found
 

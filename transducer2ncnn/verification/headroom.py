@@ -65,6 +65,8 @@ KINDS = {
 } | dict.fromkeys(("GELU", "GLU", "ReLU", "Sigmoid", "Softmax", "TanH"), "activation")
 #: The same of BinaryOp's operations.
 OPERATIONS = {0: "sum", 1: "sum", 2: "product", 3: "quotient", 6: "power"}
+#: Softmax's parameters for rows.
+OVER_ROWS = (-1, 1)
 #: Which of an LSTM's outputs is its cell state.
 CELL = 2
 
@@ -81,6 +83,8 @@ class Blob:
         layer: type and name of the layer that puts it out.
         module: PyTorch's module with weights that this is, or the last one before it.
         normed: whether a norm takes its square, which ncnn computes in fp32.
+        scores: whether a softmax takes it, over rows, and nothing else does. Of each row the
+            largest counts then: what is infinitely below it gets the weight that it should, zero.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Blob:
     layer: str
     module: str
     normed: bool
+    scores: bool
 
 
 def measure(
@@ -187,6 +192,15 @@ def describe(param: Path, part: str, modules: Sequence[tuple[str, str]]) -> list
             while blob in copied:
                 blob = copied[blob]
             normed.add(blob)
+    taken: dict[str, list[Layer]] = {}
+    for layer in graph.layers:
+        for blob in layer.inputs:
+            taken.setdefault(blob, []).append(layer)
+    scores = {
+        blob
+        for blob, by in taken.items()
+        if [(x.type, x.integer(0), x.integer(1)) for x in by] == [("Softmax", *OVER_ROWS)]
+    }
     left = iter(modules)
     where = "what comes before the first module"
     blobs = []
@@ -198,7 +212,12 @@ def describe(param: Path, part: str, modules: Sequence[tuple[str, str]]) -> list
         if layer.type not in MOVING:
             blobs += [
                 Blob(
-                    blob, _kind(layer, i, part), f"{layer.type} {layer.name}", where, blob in normed
+                    blob,
+                    _kind(layer, i, part),
+                    f"{layer.type} {layer.name}",
+                    where,
+                    blob in normed,
+                    blob in scores,
                 )
                 for i, blob in enumerate(layer.outputs)
                 # Token ids are not computed with.
@@ -259,6 +278,7 @@ class _Part:
     def __init__(self, param: Path, bin_: Path, blobs: Sequence[Blob]) -> None:
         print(f"ncnn runs {param}", file=sys.stderr, flush=True)
         self._network = Network(param, bin_)
+        self._scores = {blob.name for blob in blobs if blob.scores}
         self.largest = {blob.name: (0.0, "") for blob in blobs}
 
     def run(
@@ -267,7 +287,8 @@ class _Part:
         results = self._network.run(inputs, [*outputs, *self.largest])
         blobs = results[len(outputs) :]
         for (name, (before, _)), blob in zip(self.largest.items(), blobs, strict=True):
-            largest = float(np.abs(blob).max())
+            counts = blob.max(axis=-1) if name in self._scores else blob
+            largest = float(np.abs(counts).max())
             if not largest <= before:
                 self.largest[name] = (largest if np.isfinite(largest) else np.inf, recording)
         return results[: len(outputs)]

@@ -24,6 +24,11 @@ from transducer2ncnn.families.zipformer import Stack
 
 #: Dim of the position part of each head's queries. The recipe fixes it.
 POS_DIM = 4
+#: Scores are computed so much smaller, and made what they are once each row's largest is taken from
+#: them. The recipe divides them by nothing, and those of a small trained model reach 223,000:
+#: infinite in half precision, of which softmax makes NaN. What is infinite now is far below the
+#: largest, and its weight is zero.
+SCORE_SCALE = 2.0**-5
 
 
 class FeedForward(nn.Module):
@@ -93,12 +98,14 @@ class SelfAttention(nn.Module):
         key = torch.cat((key, new_key), dim=0)
         val = torch.cat((val, new_val), dim=0)
         span = s.left + s.frames
-        queries = self._heads(query, s.frames, s.attention_dim)
+        # A power of two, so that nothing is rounded: see SCORE_SCALE.
+        queries = self._heads(query * SCORE_SCALE, s.frames, s.attention_dim)
         keys = self._heads(key, span, s.attention_dim)
         positions = self._heads(position, s.frames, POS_DIM * s.num_heads)
         scores = torch.matmul(queries, keys.permute(0, 2, 1))
         scores = scores + self._shifted(torch.matmul(positions, self._positions()))
-        weights = torch.softmax(scores, dim=-1)
+        distances = (scores - torch.amax(scores, dim=-1, keepdim=True)) * (1 / SCORE_SCALE)
+        weights = torch.softmax(distances, dim=-1)
         out = self.out_proj(self._attended(weights, val))
         return out, weights, key[s.frames :], val[s.frames :]
 
@@ -126,7 +133,7 @@ class SelfAttention(nn.Module):
         """
         projected = position_table(self.stack) @ self.linear_pos.weight.detach().numpy().T
         by_head = projected.reshape(len(projected), self.stack.num_heads, POS_DIM)
-        return constant(by_head.transpose(1, 2, 0))
+        return constant(by_head.transpose(1, 2, 0) * np.float32(SCORE_SCALE))
 
     def _shifted(self, scores: Tensor) -> Tensor:
         """(H, T, N = left + 2T − 1), a column a row of the table → (H, T, S), a column a frame.
