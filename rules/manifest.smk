@@ -16,6 +16,8 @@ rule manifest:
         "results/{model}/manifest.json",
     log:
         "logs/{model}/manifest.log",
+    # What was changed by hand is told before anything is made of it.
+    priority: BEFORE_ALL
     group:
         "record"
     conda:

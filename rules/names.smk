@@ -176,3 +176,8 @@ if workflow.is_main_process:
                 kept.check(modules, stored_as, Path("results", name, "ncnn", "fp32"))
             except UserError as e:
                 refuse(f"models.{name}: {e}")
+
+
+def searched(precision):
+    """What a search finds: for the workflow and the report, as a table, and as configuration."""
+    return [f"results/{{model}}/search/{precision}.{kind}" for kind in ("json", "tsv", "yaml")]

@@ -2,11 +2,6 @@
 # fidelity is measured once, for all of its precisions that are searched.
 
 
-def searched(precision):
-    """What a search finds: for the workflow and the report, as a table, and as configuration."""
-    return [f"results/{{model}}/search/{precision}.{kind}" for kind in ("json", "tsv", "yaml")]
-
-
 rule measure_sensitivity:
     input:
         **{part: stored(part, "fp32") for part in PARTS},
@@ -102,7 +97,7 @@ rule search_recipe:
         ),
         wavs=lambda wildcards: [] if model_of(wildcards).evaluation else compared_wavs(wildcards),
     output:
-        report(
+        found=report(
             searched("{precision}")[0],
             caption="../report/search.rst",
             category="Quantization",
@@ -157,7 +152,7 @@ rule search_recipe:
         " {params.scoring}"
         " --budget {params.budget:q}"
         " --limits {params.limits:q}"
-        " --output {output[0]:q}"
+        " --output {output.found:q}"
         " --table {output.table:q}"
         " --configuration {output.configuration:q}"
         " 2>&1 | tee {log:q}"

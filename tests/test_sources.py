@@ -262,7 +262,7 @@ def test_a_release_is_made_and_published_where_it_is_asked_for(
     card = ModelCard(head["README.md"].decode())
     assert card.data.base_model == "owner/model"
     assert f"at commit `{server.refs['owner/model', 'main']}`" in card.text
-    assert "| `exp/pretrained.pt` |" in card.text
+    assert f"| `{CHECKPOINT}` |" in card.text
     archive = (folder / "sherpa-ncnn-hub-1.tar.bz2").read_bytes()
     assert (folder / "SHA256SUMS").read_text().split()[0] == hashlib.sha256(archive).hexdigest()
     for log in (finished.work / "logs").rglob("*.log"):

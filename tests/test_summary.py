@@ -191,7 +191,8 @@ def test_what_a_run_did_not_ask_for_is_not_shown(tmp_path: Path) -> None:
     assert not any(line for line in lines(tmp_path, [job("m", "delivering")]))
     partial = list(lines(tmp_path, [job("m", "tabulating", makes=frozenset({table}))]))
     assert partial[1] == f"{table}: 3 recordings, 9 characters and words, 7 s, greedy search"
-    assert partial[2].split()[:4] == ["system", "MER", "%", "CER"]
+    assert partial[2].split()[:6] == ["system", "MER", "%", "95", "%", "interval"]
+    assert "CER %" in partial[2]
     assert partial[-2].startswith("  int8-small")
     assert partial[-1] == "  WARNING: int8-small is far worse"
     both = frozenset({table, pairs})
