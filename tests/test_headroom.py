@@ -164,7 +164,7 @@ def overflowing(
     folder = tmp_path_factory.mktemp("overflowing")
     network = rescaled(exported.network, 2 * headroom.LIMIT / now)
     export(network, folder)
-    arrays = reference.make(network, [9], segments=3)
+    arrays = reference.make(copy.deepcopy(network), [9], segments=3)
     reference.save(folder / "reference.npz", arrays)
     made = Export(exported.name, network, folder, folder / "reference.npz")
     stated = {"family": "lstm", "sizes": dataclasses.asdict(made.sizes), "settings": {}}
