@@ -193,7 +193,7 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         # What YAML makes of `int8:` with nothing behind it.
         (
             minimal() | {"precisions": {"fp16": {}, "int8": None}},
-            r"precisions: expected for int8 keys and values, or \{\} for its defaults; found nothing",
+            r"precisions: expected for int8 keys and values, or \{\} for its defaults; found noth",
         ),
         (minimal() | {"precisions": {"a/b": {"recipe": "int8"}}}, "'a/b' cannot name a precision"),
         (

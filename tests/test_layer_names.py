@@ -151,7 +151,10 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
         ("mine", "Ask for the model as results/mine."),
         ("./results/mine", "Ask for it as results/mine."),
         ("{here}/results/mine/sherpa-ncnn/fp16", "Ask for it as results/mine/sherpa-ncnn/fp16."),
-        ("results/theirs/release/published.json", "models.theirs.release.repo_id: missing. Expected"),
+        (
+            "results/theirs/release/published.json",
+            "models.theirs.release.repo_id: missing. Expected",
+        ),
         ("results", "Expected results/<model>. Models: mine, theirs."),
         ("results/mien", "no model 'mien'. Did you mean 'mine'? Models: mine, theirs."),
         ("results/nosuch/sherpa-ncnn/fp16", "no model 'nosuch'. Models: mine, theirs."),
