@@ -15,7 +15,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds from one look at the processes' memory to the next.
-INTERVAL = 0.1
+INTERVAL = 0.2
 
 
 class Figures(NamedTuple):
@@ -26,11 +26,11 @@ class Figures(NamedTuple):
         cpu: seconds of the processors' time, of all processes. Another load on the machine
             changes them little.
         largest: the most memory that one process held, in MB: the largest of the kernel's own
-            high-water marks of resident memory (VmHWM). Read ten times a second, they miss only
-            what a process takes in its last 0.1 s.
+            high-water marks of resident memory (VmHWM). Read five times a second, they miss only
+            what a process takes in its last 0.2 s.
         together: the most that all processes held at one time, in MB: the sum of their
             proportional set sizes, in which a page that processes share is counted once. What
-            comes and goes within 0.1 s is missed.
+            comes and goes within 0.2 s is missed.
     """
 
     seconds: float
