@@ -38,8 +38,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
         rest = [
-            f"{option}={folder / f'rest.{option}'}"
-            for option in ("pnnxparam", "pnnxpy", "ncnnpy")
+            f"{option}={folder / f'rest.{option}'}" for option in ("pnnxparam", "pnnxpy", "ncnnpy")
         ]
         done = subprocess.run(
             [
