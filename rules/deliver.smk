@@ -36,6 +36,8 @@ for rule_name, names in ALIKE.items():
         params:
             folder=lambda wildcards, output: Path(output.tokens).parent,
             gate=max_rise,
+            # By itself, for Snakemake does not compare what depends on the input.
+            max_rise=lambda wildcards: CONFIG.evaluation.max_rise.get(wildcards.precision),
             code=code("deliver", "ncnn", "sherpa-ncnn", "kaldi-native-fbank"),
         message:
             "{wildcards.model}: putting together {params.folder}"

@@ -137,10 +137,12 @@ def test_scores_far_below_the_largest_do_not_count(tmp_path: Path) -> None:
     assert [blob.name for blob in blobs if blob.scores] == ["big"]
     part = headroom._Part(tmp_path / "p", tmp_path / "b", blobs)
     rows = np.array([[0, -3, -9], [0.5, -1, -2]], np.float32)
-    part.run({"in0": rows}, ["out0"], "a.wav")
+    part.recording = "a.wav"
+    part.run({"in0": rows}, ["out0"])
     assert part.largest["big"] == (pytest.approx(5e4), "a.wav")
     # Of a row in which all are infinite, softmax makes NaN.
-    part.run({"in0": rows - 4}, ["out0"], "b.wav")
+    part.recording = "b.wav"
+    part.run({"in0": rows - 4}, ["out0"])
     assert part.largest["big"] == (pytest.approx(4e5), "b.wav")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines import search
-from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.export.norms import ROOT
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats import blobs as names
@@ -128,7 +128,7 @@ def measure(
         samples = samples[: round((SECONDS - seconds) * SAMPLE_RATE)]
         if len(samples):
             print(f"{name}: {len(samples) / SAMPLE_RATE:.1f} s", file=sys.stderr, flush=True)
-            watched.recording = name
+            watched.runs_on(name)
             search.emitted(search.greedy(watched, search.encoded(watched, samples, at_once)))
             seconds += len(samples) / SAMPLE_RATE
     entries = [
@@ -277,52 +277,53 @@ def _made_up() -> np.ndarray:
     return bursts(np.random.default_rng(0), MADE_UP_SECONDS * SAMPLE_RATE)
 
 
-class _Part:
-    """A network, and the largest magnitude of each of its blobs with what led to it."""
+class _Part(Network):
+    """A network, and the largest magnitude of each of its blobs with what led to it.
+
+    Attributes:
+        recording: what it runs on now.
+    """
 
     def __init__(self, param: Path, bin_: Path, blobs: Sequence[Blob]) -> None:
         print(f"ncnn runs {param}", file=sys.stderr, flush=True)
-        self._network = Network(param, bin_)
+        super().__init__(param, bin_)
         self._scores = {blob.name for blob in blobs if blob.scores}
+        self.recording = ""
         self.largest = {blob.name: (0.0, "") for blob in blobs}
 
-    def run(
-        self, inputs: dict[str, np.ndarray], outputs: Sequence[str], recording: str
-    ) -> list[np.ndarray]:
-        results = self._network.run(inputs, [*outputs, *self.largest])
+    def run(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        results = super().run(inputs, [*outputs, *self.largest])
         blobs = results[len(outputs) :]
         for (name, (before, _)), blob in zip(self.largest.items(), blobs, strict=True):
             counts = blob.max(axis=-1) if name in self._scores else blob
             largest = float(np.abs(counts).max())
             if not largest <= before:
-                self.largest[name] = (largest if np.isfinite(largest) else np.inf, recording)
+                largest = largest if np.isfinite(largest) else np.inf
+                self.largest[name] = (largest, self.recording)
         return results[: len(outputs)]
 
 
-class _Watched:
-    """An exported model's three networks, for ``search``, every blob looked at."""
+class _Watched(NcnnTransducer):
+    """An exported model, every blob of its networks looked at."""
 
     def __init__(
         self, files: Files, architecture: Architecture[Any, Any], blobs: Mapping[str, list[Blob]]
     ) -> None:
-        self.architecture = architecture
-        self.parts = {part: _Part(*files[part], blobs[part]) for part in PARTS}
-        self.recording = ""
-        self._encoder_outputs = names.outputs(len(architecture.batch_axes()))
+        self._blobs = blobs
+        self.parts: dict[str, _Part] = {}
+        super().__init__(files, architecture)
+
+    def load(self, part: str, param: Path, bin_: Path) -> Network:
+        self.parts[part] = _Part(param, bin_, self._blobs[part])
+        return self.parts[part]
 
     def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         features, states = inputs[0], inputs[self.architecture.first_state :]
         # The numbers beside the features are those of one segment, as sherpa-ncnn has them, however
         # many there are at once: where all lengths are the same function, nothing else follows.
         segment = self.architecture.encoder_inputs(features[: self.architecture.segment], states)
-        blobs = names.inputs([features, *segment[1:]])
-        outputs = self.parts["encoder"].run(blobs, self._encoder_outputs, self.recording)
-        return outputs[0], self.architecture.carried(outputs)
+        return super().encode([features, *segment[1:]])
 
-    def decode(self, context: Sequence[int]) -> np.ndarray:
-        blobs = names.inputs([np.array(context, dtype=np.int32)])
-        return self.parts["decoder"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)
-
-    def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
-        blobs = names.inputs([frame, decoder_out])
-        return self.parts["joiner"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)
+    def runs_on(self, recording: str) -> None:
+        for part in self.parts.values():
+            part.recording = recording
