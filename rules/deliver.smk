@@ -31,7 +31,7 @@ for rule_name, names in ALIKE.items():
             "../envs/export.yaml"
         threads: 1
         resources:
-            mem_mb=memory(600, per_mb=3),
+            mem_mb=memory(600, per_mb=2),
             runtime=minutes(5, per_gb=20),
         params:
             folder=lambda wildcards, output: Path(output.tokens).parent,
