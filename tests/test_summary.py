@@ -62,6 +62,23 @@ def test_what_never_ran_is_told_from_what_failed(tmp_path: Path, log: Path) -> N
     assert not any("waiting" in line for line in said)
 
 
+def test_what_was_released_is_named_where_a_run_made_it(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "release"
+    archive = str(folder / "sherpa-ncnn-m-1.tar.bz2")
+    jobs = [
+        job("m", makes=frozenset({archive})),
+        job("m", makes=frozenset({f"{folder}/SHA256SUMS"})),
+    ]
+    assert list(lines(tmp_path, jobs)) == ["", f"{archive}    the archive"]
+    folder.mkdir(parents=True)
+    record = folder / "published.json"
+    record.write_text(json.dumps({"address": "https://huggingface.co/a/b/commit/0"}))
+    said = list(lines(tmp_path, [*jobs, job("m", makes=frozenset({str(record)}))]))
+    assert said[-1] == "https://huggingface.co/a/b/commit/0    where it is published"
+    unfinished = [job("m", makes=frozenset({archive})), job("m", done=False)]
+    assert not any("the archive" in line for line in lines(tmp_path, unfinished))
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

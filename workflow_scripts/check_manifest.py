@@ -19,7 +19,7 @@ def main() -> None:
     for folder in folders:
         found = list(provenance.differences(folder))
         differences += found
-        print(f"{folder}: {f'{len(found)} differences' if found else 'as its manifest says'}")
+        print(f"{folder}: {f'{len(found)} files differ' if found else 'as its manifest says'}")
     if differences:
         raise errors.UserError(
             "what was delivered is not what is there:\n"

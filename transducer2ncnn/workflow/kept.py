@@ -48,9 +48,10 @@ def check(
                     continue
                 if converted or not NCNN_NAME.fullmatch(selector):
                     there = "\n".join(f"  {name}" for name in [*converted, *modules[part]])
+                    whose = "ncnn's names and PyTorch's" if converted else "PyTorch's names"
                     raise UserError(
                         f"precisions.{precision}, the {part}: no layer with weights is called "
-                        f"{selector!r}. Those that there are, by ncnn's names and PyTorch's:\n"
+                        f"{selector!r}. Those that there are, by {whose}:\n"
                         f"{there}"
                     )
 

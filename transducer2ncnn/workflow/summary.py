@@ -67,6 +67,7 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
             if model in finished:
                 yield from _evaluation(results / model / "evaluation", made)
                 yield from _report(results / model / "report.html", made)
+                yield from _release(results / model / "release", made)
         elif model in finished:
             yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
             yield from _on_devices(results / model / "verification", made)
@@ -86,6 +87,18 @@ def _report(path: Path, made: set[Path]) -> Iterator[str]:
     if path in made:
         yield ""
         yield f"{path}    all of it as a page, for a browser"
+
+
+def _release(folder: Path, made: set[Path]) -> Iterator[str]:
+    """Where the archive is, and the commit that it was published in."""
+    published = folder / "published.json"
+    archives = sorted(file for file in made if file.parent == folder and file.suffix == ".bz2")
+    if archives or published in made:
+        yield ""
+    for archive in archives:
+        yield f"{archive}    the archive"
+    if published in made:
+        yield f"{reading.read_json(published)['address']}    where it is published"
 
 
 def _delivered(jobs: list[Job]) -> list[str]:
