@@ -40,7 +40,7 @@ from transducer2ncnn.families.contract import MIN_TAIL_SECONDS
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.sherpa import META_DATA_TYPE
-from transducer2ncnn.speech.features import SAMPLE_RATE
+from transducer2ncnn.speech.features import SAMPLE_RATE, silence
 
 #: Folders that the others are compared with, by name.
 COMPARED_WITH = ("fp32", "fp16")
@@ -50,16 +50,23 @@ Found = dict[str, float]
 
 
 def run(folder: str, samples: np.ndarray, threads: int, tail: float) -> Found:
-    """One measurement, of this process: the workflow's figures, and seconds of the processors' time
-    per second of audio, loading left out. To be called in a process of its own."""
-    start = time.process_time()
-    figures = speed.run(folder, [samples], threads, tail, GREEDY)
-    middle = time.process_time()
-    recognizer.load(folder, threads, GREEDY)
-    used = middle - start - (time.process_time() - middle)
-    seconds = len(samples) / SAMPLE_RATE + tail
-    found = {k: figures[k] for k in ("real_time_factor", "peak_memory_mb", "load_seconds")}
-    return {k: v for k, v in found.items() if v is not None} | {"cpu": used / seconds}
+    """One measurement, of this process, which is to be one of its own: as ``speed.run``'s, and
+    seconds of the processors' time per second of audio, loading left out."""
+    start = time.perf_counter()
+    loaded = recognizer.load(folder, threads, GREEDY)
+    load_seconds = time.perf_counter() - start
+    samples = np.concatenate([samples, silence(tail)])
+    size = int(speed.CHUNK * SAMPLE_RATE)
+    live = speed.Live(loaded)
+    before = time.process_time()
+    for first in range(0, len(samples), size):
+        live.accept(samples[first : first + size])
+    return {
+        "cpu": (time.process_time() - before) / live.arrived,
+        "real_time_factor": live.computing / live.arrived,
+        "peak_memory_mb": speed.peak_memory(),
+        "load_seconds": load_seconds,
+    }
 
 
 class _Timed:
