@@ -11,10 +11,11 @@ changes less; beside it stands the ratio to that of the folder called fp32, and 
 where they are among the folders: the median over the rounds.
 
 With the description it is also shown where the time goes. sherpa-ncnn does not tell, so plain ncnn
-runs the same files, with sherpa-ncnn's options and segment by segment, in the same rounds: CPU
-seconds per second of audio for the features, the encoder, and the decoder and joiner with the
-search. The search is Python there, and states go from ncnn to numpy and back, so the sum is not
-quite sherpa-ncnn's; how far it is off is to be seen beside it.
+runs the same files, with sherpa-ncnn's options and segment by segment, in the same rounds. Measured
+there, in CPU seconds per second of audio, are the features, and the decoder and joiner with the
+search, which is Python and so takes rather more than sherpa-ncnn's; the encoder's share is what
+these two leave of sherpa-ncnn's own time. (Plain ncnn's encoder would be too slow: its states go to
+numpy and back, and it keeps every blob.)
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from transducer2ncnn.speech.features import SAMPLE_RATE, silence
 
 #: Folders that the others are compared with, by name.
 COMPARED_WITH = ("fp32", "fp16")
-SHARES = ("features", "encoder", "decoder, joiner, search")
+#: What is measured by plain ncnn.
+MEASURED = ("features", "decoder, joiner, search")
 
 Found = dict[str, float]
 
@@ -86,7 +88,7 @@ class _Timed:
 
 
 def shares(folder: str, samples: np.ndarray, threads: int, description: dict[str, Any]) -> Found:
-    """CPU seconds per second of audio of each of the SHARES, by plain ncnn; to be called in a
+    """CPU seconds per second of audio of each that is MEASURED by plain ncnn; to be called in a
     process of its own."""
     architecture = registry.described(description)
     files = delivered_files(folder)
@@ -107,8 +109,7 @@ def shares(folder: str, samples: np.ndarray, threads: int, description: dict[str
     # As many seconds as sherpa-ncnn's are divided by, though the last segment may end before.
     seconds = len(samples) / SAMPLE_RATE + architecture.tail_seconds
     assert segments, "the audio is shorter than a segment"
-    found = (features, timed.encoder, rest)
-    return {share: used / seconds for share, used in zip(SHARES, found, strict=True)}
+    return {share: used / seconds for share, used in zip(MEASURED, (features, rest), strict=True)}
 
 
 def table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
@@ -142,13 +143,12 @@ def table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
 
 
 def shares_table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
-    columns = "".join(f"{share:>25}" for share in (*SHARES, "together", "sherpa-ncnn"))
+    columns = "".join(f"{share:>25}" for share in (*MEASURED, "encoder"))
     lines = [f"{'threads':<8}{'folder':<40}{columns}"]
     for (threads, folder), rounds in measured.items():
-        medians = [statistics.median(found[share] for found in rounds) for share in SHARES]
-        together = sum(medians)
-        cells = [f"{x:.4f} ({x / together:.1%})" for x in medians]
-        cells += [f"{x:.4f}" for x in (together, statistics.median(x["cpu"] for x in rounds))]
+        used = statistics.median(found["cpu"] for found in rounds)
+        shares = [statistics.median(found[share] for found in rounds) for share in MEASURED]
+        cells = [f"{x:.4f} ({x / used:.1%})" for x in (*shares, used - sum(shares))]
         lines.append(f"{threads:<8}{folder!s:<40}" + "".join(f"{cell:>25}" for cell in cells))
     return lines
 
@@ -184,7 +184,7 @@ def main() -> None:
             rounds.append(found)
     print("\n".join(table(measured)))
     if description:
-        print("CPU seconds per second of audio, by plain ncnn")
+        print("where sherpa-ncnn's CPU seconds per second of audio go")
         print("\n".join(shares_table(measured)))
 
 
