@@ -46,13 +46,16 @@ try:
     #: The configuration as Snakemake read it, and what was found of models that it leaves open.
     STATED, FOUND = discovered.complete(config, repository, hub_record)
     CONFIG = configuration.parse(STATED)
-    for stating in CONFIG.models.values():
+    for stating_name, stating in CONFIG.models.items():
         # What is elsewhere is checked when it has arrived.
         if stating.sizes and stating.source != "huggingface" and stating.here():
             # Seldom, so that other runs need not wait for torch.
             from transducer2ncnn.families.model import check_stated
 
-            check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
+            try:
+                check_stated(stating.checkpoints()[0], stating.family, stating.sizes)
+            except UserError as e:
+                raise UserError(f"models.{stating_name}: {e}") from None
 except UserError as e:
     refuse(e)
 

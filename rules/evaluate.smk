@@ -20,7 +20,7 @@ if CONFIG.evaluation.unit:
 
 rule check_recordings:
     input:
-        lambda wildcards: evaluation_files(wildcards.model),
+        evaluated,
         hotwords=HOTWORDS,
         # What hotwords are made of.
         description=lambda wildcards: (

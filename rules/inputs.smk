@@ -150,6 +150,17 @@ def evaluation_files(name):
     return [placed(path) for path in manifests.files(model.evaluation, model.evaluation_root)]
 
 
+@told
+def evaluated(wildcards):
+    """The same, which no error rate can do without."""
+    if not model_of(wildcards).evaluation:
+        raise UserError(
+            f"models.{wildcards.model}.evaluation: missing. Expected recordings with transcripts, "
+            "which error rates and speed are measured on."
+        )
+    return evaluation_files(wildcards.model)
+
+
 def evaluation_options(name):
     """The same for a script; what is not stated is left out."""
     model = CONFIG.models[name]

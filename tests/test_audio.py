@@ -113,6 +113,19 @@ def test_a_recording_that_is_cut_off(tmp_path: Path) -> None:
         audio.read(tmp_path / "x.flac")
 
 
+def test_a_wav_that_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(16000, seconds=3), 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[: 44 + 32000])
+    with pytest.raises(UserError, match=r"x.wav: is cut off: 2.00 s fewer than its header states"):
+        audio.check(path)
+    # What sox and ffmpeg state that write into a pipe is no length, and the samples are all there.
+    for unknown in (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF):
+        path.write_bytes(content[:40] + unknown.to_bytes(4, "little") + content[44:])
+        assert audio.read(path).shape == (48000,)
+
+
 def test_features_of_pieces_are_those_of_the_whole() -> None:
     samples = np.random.default_rng(0).standard_normal(16000 * 3).astype(np.float32)
     stream = FbankStream()

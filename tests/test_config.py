@@ -154,6 +154,7 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         ),
         ({"models": {"../m": minimal()["models"]["m"]}}, "'../m' cannot name a model"),
         ({"models": {"a/b": minimal()["models"]["m"]}}, "'a/b' cannot name a model"),
+        ({"models": {5: minimal()["models"]["m"]}}, "models.5: expected a name in quotes: '5'"),
         ({"models": [1]}, "models: expected keys and values"),
         (minimal() | {"precisions": {}}, "precisions: empty"),
         (minimal(tokens=None), "models.m.tokens: missing. Expected the model's tokens.txt, or in"),
@@ -163,6 +164,10 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (
             minimal(source="file", repo_id="a/b"),
             "models.m.repo_id: unknown key. .*Known here: family",
+        ),
+        (
+            minimal(exp_dir="exp", epoch=1),
+            "models.m.checkpoint: unknown key. It goes with `source: file`; .* source is `exp_dir`",
         ),
         (exp_dir(), "found neither. In exp there are epoch-1.pt, epoch-2.pt and no checkpoint-N"),
         (exp_dir(epoch=1, iter=1), "models.m: expected one of `epoch` and `iter`; found both"),
@@ -185,6 +190,11 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
             "precisions.mine.recipe: found 'int4'. Expected the recipe",
         ),
         (minimal() | {"precisions": {"mine": 3}}, "precisions: expected for mine keys .*found 3"),
+        # What YAML makes of `int8:` with nothing behind it.
+        (
+            minimal() | {"precisions": {"fp16": {}, "int8": None}},
+            r"precisions: expected for int8 keys and values, or \{\} for its defaults; found noth",
+        ),
         (minimal() | {"precisions": {"a/b": {"recipe": "int8"}}}, "'a/b' cannot name a precision"),
         (
             minimal() | {"precisions": {"headroom": {"recipe": "int8"}}},
@@ -352,10 +362,6 @@ def test_defaults_are_those_of_the_recipe() -> None:
     assert (parsed["fp16"].tolerance, parsed["half"].tolerance) == (2e-2, 0.5)
     assert parsed["half"].to_recipe() == parsed["fp16"].to_recipe() == SHIPPED["fp16"]
     assert parsed["int8"].to_recipe() == SHIPPED["int8"]
-    # Which leaves out what a file before it asks for.
-    assert list(
-        config.parse(minimal() | {"precisions": {"fp16": {}, "int8": None}}).precisions
-    ) == ["fp16"]
 
 
 def test_an_old_configuration_of_int8_means_what_it_did() -> None:

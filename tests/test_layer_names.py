@@ -138,7 +138,9 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     for name in ("x.pt", "tokens.txt", "a.wav"):
         (tmp_path / name).touch()
     mine = {"checkpoint": "x.pt", "tokens": "tokens.txt", "test_wavs": "a.wav"}
-    models = {"mine": mine, "theirs": mine | {"on_request": True, "precisions": ["fp16"]}}
+    release = {"version": "1", "license": "mit", "language": "en"}
+    theirs = mine | {"on_request": True, "precisions": ["fp16"], "release": release}
+    models = {"mine": mine, "theirs": theirs}
     own = {"small": {"recipe": "int8-small"}, "fp16": {}}
     return config.parse({"models": models, "precisions": own})
 
@@ -147,6 +149,12 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     ("target", "message"),
     [
         ("mine", "Ask for the model as results/mine."),
+        ("./results/mine", "Ask for it as results/mine."),
+        ("{here}/results/mine/sherpa-ncnn/fp16", "Ask for it as results/mine/sherpa-ncnn/fp16."),
+        (
+            "results/theirs/release/published.json",
+            "models.theirs.release.repo_id: missing. Expected",
+        ),
         ("results", "Expected results/<model>. Models: mine, theirs."),
         ("results/mien", "no model 'mien'. Did you mean 'mine'? Models: mine, theirs."),
         ("results/nosuch/sherpa-ncnn/fp16", "no model 'nosuch'. Models: mine, theirs."),
@@ -163,6 +171,7 @@ def stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
 def test_what_nothing_makes_is_answered_with_what_there_is(
     stated: config.Config, target: str, message: str
 ) -> None:
+    target = target.replace("{here}", str(Path.cwd()))
     said = targets.explain(target, stated, ["list_models", "all"])
     assert message in said and len(said) < 1000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,7 @@ def test_input_figures_by_hand() -> None:
 
 def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     network = load(INT8 / "pretrained.pt", "lstm")
-    reference.save(tmp_path / "r.npz", reference.make(network, [9], segments=3))
+    reference.save(tmp_path / "r.npz", reference.make(copy.deepcopy(network), [9], segments=3))
     graph = param.read(INT8 / "encoder.int8-lstm.param")
     names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
     plain = param.read(INT8 / "encoder.ncnn.param")

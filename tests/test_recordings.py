@@ -191,7 +191,7 @@ def test_a_recording_that_is_cut_off(folder: Path) -> None:
         for s, d in (("a.wav", 1.0), ("b.flac", 2.0))
     ]
     first, second = problems(write(folder / "c.jsonl", *map(json.dumps, cuts)))
-    assert first.startswith(f"line 1: {folder}/a.wav: from 0 s to 1 s is not in it; it lasts 0.")
+    assert first.startswith(f"line 1: {folder}/a.wav: is cut off: 0.50 s fewer than")
     assert second.startswith(f"line 2: {folder}/b.flac: ")
 
 
@@ -224,7 +224,7 @@ def test_everything_that_is_wrong_with_cuts(folder: Path) -> None:
             "line 6: its recording has the transform Speed, of which only Resample can be applied",
             "line 7: is not a MonoCut with its recording: it has no 'supervisions'",
             "line 8: 'cut-8' has an empty transcript",
-            "line 9: is not a MonoCut with its recording",
+            "line 9: is not a MonoCut: expected an object, {…}; found [1].",
             "line 10: is not JSON",
         ],
         strict=True,
@@ -236,7 +236,7 @@ def test_everything_that_is_wrong_with_a_kaldi_folder(folder: Path) -> None:
     write(
         folder / "wav.scp",
         *("one sph2pipe x.sph |", "two b.wav", "three gone.wav", "two a.wav"),
-        *("five x.ark:3", "six cat y |", "seven y.ark"),
+        *("five x.ark:3", "six cat y |", "seven y.ark", "eight"),
     )
     write(
         folder / "segments",
@@ -244,7 +244,8 @@ def test_everything_that_is_wrong_with_a_kaldi_folder(folder: Path) -> None:
         *("u8 five 0 1", "u9 two 0 1", "v1 two 0 1 -1"),
     )
     write(folder / "text", *(f"u{i} X" for i in (1, 3, 4, 5, 6, 7, 8)), "u9", "v1 X")
-    command, archive, *others = problems(folder)[1:]
+    without, command, archive, *others = problems(folder)[1:]
+    assert without == "wav.scp, line 8: expected '<recording> <file>', found 'eight'."
     assert command.startswith("wav.scp, line 1: 'one' and 1 more recordings are commands")
     assert archive.startswith("wav.scp, line 5: 'five' and 1 more recordings are inside archives")
     assert "wav-copy" in archive

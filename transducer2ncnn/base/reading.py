@@ -26,6 +26,10 @@ def read_text(path: str | Path, what: str = "text") -> str:
     """
     try:
         return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise UserError(
+            f"{path}: cannot be read as {what}: it is not in UTF-8 (byte {e.start}). Save it so."
+        ) from None
     except (OSError, ValueError) as e:
         raise UserError(f"{path}: cannot be read as {what} ({e}).") from None
 

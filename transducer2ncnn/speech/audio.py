@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,12 @@ _noted: set[str] = set()
 
 #: Seconds by which a segment may end behind its recording.
 ROUNDING = 0.01
+
+#: What libsndfile notes of a WAV that has fewer bytes of samples than its header states. It reads
+#: what there is, and raises nothing.
+SHORTER = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+#: What programs state at least that write into a pipe, where they do not know the length yet.
+UNKNOWN_BYTES = 0x7FFF0000
 
 
 def duration(path: str | Path) -> float:
@@ -216,7 +223,22 @@ def _opened(path: str | Path) -> soundfile.SoundFile:
             f"{path}: is at {f.samplerate:,} Hz by its header. Expected {RATES[0]:,} to "
             f"{RATES[-1]:,} Hz."
         )
+    if (missing := _missing_seconds(f)) > ROUNDING:
+        f.close()
+        raise UserError(
+            f"{path}: is cut off: {missing:.2f} s fewer than its header states. Fetch it again."
+        )
     return f
+
+
+def _missing_seconds(f: soundfile.SoundFile) -> float:
+    """How much shorter a WAV is than its header states."""
+    if f.format not in ("WAV", "WAVEX") or not (found := SHORTER.search(f.extra_info)):
+        return 0.0
+    stated, there = map(int, found.groups())
+    if stated >= UNKNOWN_BYTES or not there:
+        return 0.0
+    return float((stated - there) / there * f.frames / f.samplerate)
 
 
 #: How recordings begin that soundfile does not read.

@@ -32,6 +32,9 @@ def entries(folder: Path, find: Find) -> Entries:
     segments = Table(folder / "segments") if (folder / "segments").is_file() else None
     for table in (recordings, texts, *([segments] if segments else [])):
         yield from table.wrong
+    for id_ in [id_ for id_, (_, wav) in recordings.lines.items() if not wav]:
+        where, _ = recordings.lines.pop(id_)
+        yield f"{where}: expected '<recording> <file>', found {id_!r}"
     commands = [id_ for id_, (_, wav) in recordings.lines.items() if wav.endswith("|")]
     archived = [id_ for id_, (_, wav) in recordings.lines.items() if IN_ARCHIVE.fullmatch(wav)]
     for ids, what, command in (

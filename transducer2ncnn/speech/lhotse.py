@@ -67,7 +67,9 @@ def _other(manifest: Any) -> str | None:
     return None
 
 
-def _cut(where: str, cut: dict[str, Any], find: Find) -> Entry:
+def _cut(where: str, cut: Any, find: Find) -> Entry:
+    if not isinstance(cut, dict):
+        raise UserError(f"is not a MonoCut: expected an object, {{…}}; found {shown(repr(cut))}")
     if cut.get("type", "MonoCut") != "MonoCut":
         raise UserError(f"is a {cut['type']}; only a MonoCut can be read: {SAVE}")
     if cut.get("recording") is None:

@@ -3,8 +3,8 @@
 ncnn computes in fp16 where the processor can, as ARMv8.2 does, whatever the weights are stored as,
 and sherpa-ncnn leaves it at that. What is larger than 65,504 is then infinite, and what follows is
 wrong without an error. On x86 nothing of it shows. So the largest magnitude of every blob is
-recorded while the fp32 files recognise speech, segment by segment as sherpa-ncnn runs them: the
-states are those that speech leads to.
+recorded while the fp32 files recognise speech with sherpa-ncnn's segments, or several of them at
+once where that is the same: the states are those that speech leads to.
 
 Sums inside a layer are not seen, such as a matrix product's before its last term.
 """
@@ -43,6 +43,10 @@ WARNINGS = 3
 SECONDS = 60
 #: Seconds that are made up where a model has no recordings.
 MADE_UP_SECONDS = 10
+
+#: Segments that a network of any length is run on at once, in less than half of the time. Between
+#: them an LSTM's cell states are not seen, and with each they grow by one at most.
+AT_ONCE = 16
 
 #: Layers that compute nothing: what they put out is measured where it was computed.
 MOVING = frozenset(
@@ -118,13 +122,14 @@ def measure(
     """
     blobs = {part: describe(files[part][0], part, modules[part]) for part in PARTS}
     watched = _Watched(files, architecture, blobs)
+    at_once = AT_ONCE if architecture.any_length else 1
     seconds = 0.0
     for name, samples in recordings or [("made-up audio", _made_up())]:
         samples = samples[: round((SECONDS - seconds) * SAMPLE_RATE)]
         if len(samples):
             print(f"{name}: {len(samples) / SAMPLE_RATE:.1f} s", file=sys.stderr, flush=True)
             watched.runs_on(name)
-            search.decode(watched, samples)
+            search.emitted(search.greedy(watched, search.encoded(watched, samples, at_once)))
             seconds += len(samples) / SAMPLE_RATE
     entries = [
         _entry(part, blob, *watched.parts[part].largest[blob.name])
@@ -311,6 +316,13 @@ class _Watched(NcnnTransducer):
     def load(self, part: str, param: Path, bin_: Path) -> Network:
         self.parts[part] = _Part(param, bin_, self._blobs[part])
         return self.parts[part]
+
+    def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        features, states = inputs[0], inputs[self.architecture.first_state :]
+        # The numbers beside the features are those of one segment, as sherpa-ncnn has them, however
+        # many there are at once: where all lengths are the same function, nothing else follows.
+        segment = self.architecture.encoder_inputs(features[: self.architecture.segment], states)
+        return super().encode([features, *segment[1:]])
 
     def runs_on(self, recording: str) -> None:
         for part in self.parts.values():

@@ -53,8 +53,9 @@ def explain(error: Any, level_of: Callable[[list[str]], type[BaseModel]]) -> str
         )
     if kind == "extra_forbidden":
         known = list(level.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
+        hint = _of_another_source(location[-1], level)
+        if not hint and (close := difflib.get_close_matches(location[-1], known, n=1)):
+            hint = f" Did you mean `{close[0]}`?"
         return f"{key}: unknown key.{hint} Known here: {', '.join(known)}."
     if kind == "missing":
         field = level.model_fields.get(location[-1])
@@ -65,6 +66,8 @@ def explain(error: Any, level_of: Callable[[list[str]], type[BaseModel]]) -> str
         )
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}."
+    if error["loc"][-1] == "[key]" and not isinstance(value, str):
+        return f"{key}: expected a name in quotes: {str(value)!r}; YAML takes it for a value."
     if kind in EXPECTED:
         expected = EXPECTED[kind].format(**error.get("ctx", {}))
         if location[:1] == ["models"] and len(location) == 2:
@@ -72,6 +75,15 @@ def explain(error: Any, level_of: Callable[[list[str]], type[BaseModel]]) -> str
         return f"{key}: expected {expected}; found {_shown(value)}."
     message = error["msg"]
     return f"{key}: {message[0].lower()}{message[1:]}; found {_shown(value)}."
+
+
+def _of_another_source(key: str, level: type[BaseModel]) -> str:
+    """What to say of a key that models from elsewhere have."""
+    here = [source for source, section in SOURCES.items() if section is level]
+    there = [source for source, section in SOURCES.items() if key in section.model_fields]
+    if not here or not there:
+        return ""
+    return f" It goes with `source: {there[0]}`; this model's source is `{here[0]}`."
 
 
 def _shown(value: Any) -> str:

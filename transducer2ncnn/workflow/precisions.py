@@ -279,8 +279,7 @@ def _kind(raw: Mapping[str, Any]) -> str | None:
 
 
 def _named(raw: Any) -> Any:
-    """The section with each name's recipe stated: a name that ships is its own. What is null is
-    left out."""
+    """The section with each name's recipe stated: a name that ships is its own."""
     if not isinstance(raw, Mapping):
         return raw
     wrong = [name for name in raw if not isinstance(name, str) or not NAME.fullmatch(name)]
@@ -294,11 +293,10 @@ def _named(raw: Any) -> Any:
         raise ValueError(f"{taken[0]!r} cannot name a precision: it names other files")
     named = {}
     for name, stated in raw.items():
-        if stated is None:
-            continue
         if not isinstance(stated, Mapping):
+            found = "nothing" if stated is None else repr(stated)
             raise ValueError(
-                f"expected for {name} keys and values, or {{}} for its defaults; found {stated!r}"
+                f"expected for {name} keys and values, or {{}} for its defaults; found {found}"
             )
         if name in SHIPPED:
             if "auto" not in stated:

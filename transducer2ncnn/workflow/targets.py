@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from transducer2ncnn.base.errors import shown
 from transducer2ncnn.workflow.config import Config
@@ -21,7 +21,12 @@ def explain(target: str, config: Config, rules: Iterable[str]) -> str:
         rules: names of the rules that can be asked for.
     """
     said = f"{shown(target, 300)}: nothing makes this. "
-    parts = PurePosixPath(target).parts
+    path = PurePosixPath(target)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    parts = path.parts
+    if parts[:1] == ("results",) and str(path) != target.rstrip("/"):
+        return f"{said}Ask for it as {shown(str(path), 300)}."
     if parts[:1] != ("results",):
         if target in config.models:
             return f"{said}Ask for the model as results/{target}."
@@ -45,6 +50,12 @@ def explain(target: str, config: Config, rules: Iterable[str]) -> str:
                 f"Precisions: {_some(known)}; {model} is exported in "
                 f"{_some(config.precisions_of(model))}."
             )
+    release = config.models[model].release
+    if parts[2:] == ("release", "published.json") and release and not release.repo_id:
+        return (
+            f"{said}models.{model}.release.repo_id: missing. Expected the repository on the Hub "
+            "that it is published to, <owner>/<name>."
+        )
     return (
         f"{said}Of {model} there are results/{model}, results/{model}/sherpa-ncnn/<precision> with "
         f"<precision> one of {_some(config.known_precisions())}, and the files of "
