@@ -11,10 +11,11 @@ changes less; beside it stands the ratio to that of the folder called fp32, and 
 where they are among the folders: the median over the rounds.
 
 With the description it is also shown where the time goes. sherpa-ncnn does not tell, so plain ncnn
-runs the same files, with sherpa-ncnn's options and segment by segment, in the same rounds: CPU
-seconds per second of audio for the features, the encoder, and the decoder and joiner with the
-search. The search is Python there, and states go from ncnn to numpy and back, so the sum is not
-quite sherpa-ncnn's; how far it is off is to be seen beside it.
+runs the same files, with sherpa-ncnn's options and segment by segment, in the same rounds. Measured
+there, in CPU seconds per second of audio, are the features, and the decoder and joiner with the
+search, which is Python and so takes rather more than sherpa-ncnn's; the encoder's share is what
+these two leave of sherpa-ncnn's own time. (Plain ncnn's encoder would be too slow: its states go to
+numpy and back, and it keeps every blob.)
 """
 
 from __future__ import annotations
@@ -40,26 +41,34 @@ from transducer2ncnn.families.contract import MIN_TAIL_SECONDS
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats.param import Param
 from transducer2ncnn.formats.sherpa import META_DATA_TYPE
-from transducer2ncnn.speech.features import SAMPLE_RATE
+from transducer2ncnn.speech.features import SAMPLE_RATE, silence
 
 #: Folders that the others are compared with, by name.
 COMPARED_WITH = ("fp32", "fp16")
-SHARES = ("features", "encoder", "decoder, joiner, search")
+#: What is measured by plain ncnn.
+MEASURED = ("features", "decoder, joiner, search")
 
 Found = dict[str, float]
 
 
 def run(folder: str, samples: np.ndarray, threads: int, tail: float) -> Found:
-    """One measurement, of this process: the workflow's figures, and seconds of the processors' time
-    per second of audio, loading left out. To be called in a process of its own."""
-    start = time.process_time()
-    figures = speed.run(folder, [samples], threads, tail, GREEDY)
-    middle = time.process_time()
-    recognizer.load(folder, threads, GREEDY)
-    used = middle - start - (time.process_time() - middle)
-    seconds = len(samples) / SAMPLE_RATE + tail
-    found = {k: figures[k] for k in ("real_time_factor", "peak_memory_mb", "load_seconds")}
-    return {k: v for k, v in found.items() if v is not None} | {"cpu": used / seconds}
+    """One measurement, of this process, which is to be one of its own: as ``speed.run``'s, and
+    seconds of the processors' time per second of audio, loading left out."""
+    start = time.perf_counter()
+    loaded = recognizer.load(folder, threads, GREEDY)
+    load_seconds = time.perf_counter() - start
+    samples = np.concatenate([samples, silence(tail)])
+    size = int(speed.CHUNK * SAMPLE_RATE)
+    live = speed.Live(loaded)
+    before = time.process_time()
+    for first in range(0, len(samples), size):
+        live.accept(samples[first : first + size])
+    return {
+        "cpu": (time.process_time() - before) / live.arrived,
+        "real_time_factor": live.computing / live.arrived,
+        "peak_memory_mb": speed.peak_memory(),
+        "load_seconds": load_seconds,
+    }
 
 
 class _Timed:
@@ -79,7 +88,7 @@ class _Timed:
 
 
 def shares(folder: str, samples: np.ndarray, threads: int, description: dict[str, Any]) -> Found:
-    """CPU seconds per second of audio of each of the SHARES, by plain ncnn; to be called in a
+    """CPU seconds per second of audio of each that is MEASURED by plain ncnn; to be called in a
     process of its own."""
     architecture = registry.described(description)
     files = delivered_files(folder)
@@ -100,8 +109,7 @@ def shares(folder: str, samples: np.ndarray, threads: int, description: dict[str
     # As many seconds as sherpa-ncnn's are divided by, though the last segment may end before.
     seconds = len(samples) / SAMPLE_RATE + architecture.tail_seconds
     assert segments, "the audio is shorter than a segment"
-    found = (features, timed.encoder, rest)
-    return {share: used / seconds for share, used in zip(SHARES, found, strict=True)}
+    return {share: used / seconds for share, used in zip(MEASURED, (features, rest), strict=True)}
 
 
 def table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
@@ -135,13 +143,12 @@ def table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
 
 
 def shares_table(measured: dict[tuple[int, Path], list[Found]]) -> list[str]:
-    columns = "".join(f"{share:>25}" for share in (*SHARES, "together", "sherpa-ncnn"))
+    columns = "".join(f"{share:>25}" for share in (*MEASURED, "encoder"))
     lines = [f"{'threads':<8}{'folder':<40}{columns}"]
     for (threads, folder), rounds in measured.items():
-        medians = [statistics.median(found[share] for found in rounds) for share in SHARES]
-        together = sum(medians)
-        cells = [f"{x:.4f} ({x / together:.1%})" for x in medians]
-        cells += [f"{x:.4f}" for x in (together, statistics.median(x["cpu"] for x in rounds))]
+        used = statistics.median(found["cpu"] for found in rounds)
+        shares = [statistics.median(found[share] for found in rounds) for share in MEASURED]
+        cells = [f"{x:.4f} ({x / used:.1%})" for x in (*shares, used - sum(shares))]
         lines.append(f"{threads:<8}{folder!s:<40}" + "".join(f"{cell:>25}" for cell in cells))
     return lines
 
@@ -177,7 +184,7 @@ def main() -> None:
             rounds.append(found)
     print("\n".join(table(measured)))
     if description:
-        print("CPU seconds per second of audio, by plain ncnn")
+        print("where sherpa-ncnn's CPU seconds per second of audio go")
         print("\n".join(shares_table(measured)))
 
 
