@@ -1,135 +1,100 @@
-"""Time and memory of a whole export at full size, from checkpoint to both sherpa-ncnn folders.
+"""Time, memory and sizes of a whole export at full size, from checkpoint to sherpa-ncnn folders.
 
-    python -m benchmarks.full_size
+    python -m benchmarks.full_size [--family zipformer] [--precisions fp32 fp16 int8]
+        [--deliver <folder>]
 
-Makes a random checkpoint with the sizes of icefall's LibriSpeech LSTM transducer, exports it in a
-folder of its own, verification included, runs the workflow again with nothing to do, and prints
-seconds, the peak memory of all processes together, and the sizes of the encoders.
+Makes a checkpoint with random weights (benchmarks.random_models), exports it in a folder of its
+own, verification included, runs the workflow again with nothing to do, and prints what each took
+(benchmarks.measuring) and the sizes of the files. Precisions that are compared with fp32 on
+recordings get made-up ones, and gates that a random model can pass. With --deliver, the folders for
+sherpa-ncnn are left there, for benchmarks.sherpa_speed.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import json
+import shutil
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import psutil
-import torch
+import yaml
 
-from transducer2ncnn.families.contract import Settings
-from transducer2ncnn.families.lstm import LstmArchitecture, LstmSizes
-from transducer2ncnn.families.lstm.graph import build
+from benchmarks import random_models
+from benchmarks.measuring import measure, snakemake
+from benchmarks.random_models import PARAMETERS
+from transducer2ncnn.base import isolated
+from transducer2ncnn.base.layout import PARTS
+from transducer2ncnn.quantization.recipes import SHIPPED
 
-ROOT = Path(__file__).resolve().parent.parent
-
-FULL_SIZE = LstmSizes(
-    feature_dim=80,
-    num_encoder_layers=12,
-    encoder_dim=512,
-    rnn_hidden_size=1024,
-    dim_feedforward=2048,
-    decoder_dim=512,
-    joiner_dim=512,
-    vocab_size=500,
-    context_size=2,
-)
-
-CONFIG = """\
-models:
-  full:
-    checkpoint: pretrained.pt
-    tokens: tokens.txt
-"""
+RESULTS = "results/full"
+#: A random model is sure of nothing, so int8 may well find another best token; and what it finds is
+#: no speech.
+LENIENT: dict[str, Any] = {
+    "min_agreement": 0.0,
+    "max_token_edits": 1000.0,
+    "min_input_snr": 0.0,
+    "require_speech": False,
+}
 
 
-def random_state(sizes: LstmSizes) -> dict[str, torch.Tensor]:
-    """A checkpoint's tensors with random weights, every one of them scaled."""
-    torch.manual_seed(0)
-    state = {}
-    for name, tensor in build(LstmArchitecture(sizes, Settings())).state_dict().items():
-        if name.endswith("eps"):
-            state[name] = tensor
-            continue
-        scale = torch.empty(()).uniform_(-0.5, 0.5)
-        embedding = name.endswith("embedding.weight")
-        state[name] = tensor / scale.exp()
-        state[name.replace("weight", "scale") if embedding else name + "_scale"] = scale
-    return state
+def write_config(work: Path, family: str, precisions: list[str], **more: Any) -> None:
+    """config.yaml for one model in the precisions, and the recordings that they need.
 
-
-def write_random_checkpoint(path: Path, sizes: LstmSizes) -> None:
-    """An icefall checkpoint as they are published."""
-    torch.save({"model": random_state(sizes)}, path)
-
-
-def write_tokens(path: Path, vocab_size: int) -> None:
-    symbols = ["<blk>", "<sos/eos>", "<unk>", *(f"▁T{i}" for i in range(3, vocab_size))]
-    lines = [f"{symbol} {i}\n" for i, symbol in enumerate(symbols)]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def measure(run: Callable[[], None]) -> tuple[float, float]:
-    """Seconds that ``run`` takes, and the peak memory of its child processes together in MB.
-
-    Memory is the proportional set size: a page that processes share is counted once.
+    Args:
+        more: other sections.
     """
-    peak, stop = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not stop.wait(0.1):
-            peak = max(peak, sum(map(_memory, psutil.Process().children(recursive=True))))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    try:
-        run()
-    finally:
-        seconds = time.perf_counter() - start
-        stop.set()
-        watcher.join()
-    return seconds, peak / 1e6
+    quantized = [name for name in precisions if not SHIPPED[name].is_plain]
+    wavs = {"calibration_wavs": "wavs"} if quantized else {}
+    config = {
+        "models": {"full": random_models.stated(family, **wavs)},
+        "precisions": {name: LENIENT if name in quantized else {} for name in precisions},
+        **more,
+    }
+    (work / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_full_info().pss
-    except psutil.Error:  # it ended meanwhile
-        return 0
+def deliver(work: Path, folder: Path) -> None:
+    """Leave the exported folders for sherpa-ncnn in ``folder``, in place of what is there, and the
+    model's description beside them."""
+    for made in sorted((work / RESULTS / "sherpa-ncnn").iterdir()):
+        shutil.rmtree(folder / made.name, ignore_errors=True)
+        shutil.copytree(made, folder / made.name)
+    shutil.copy(work / RESULTS / "model.json", folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--family", choices=random_models.FULL_SIZE, default="lstm")
+    parser.add_argument("--precisions", nargs="+", choices=SHIPPED, default=["fp32", "fp16"])
+    parser.add_argument("--recordings", type=int, default=2, help="where they are needed")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of audio, in all")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--deliver", type=Path, help="folder to leave the exported folders in")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write_random_checkpoint(work / "pretrained.pt", FULL_SIZE)
-        write_tokens(work / "tokens.txt", FULL_SIZE.vocab_size)
-        (work / "config.yaml").write_text(CONFIG)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
-        command += ["--directory", work, "--configfile", work / "config.yaml"]
-        command += ["--cores", str(args.cores)]
-
-        def snakemake() -> None:
-            done = subprocess.run(command, cwd=work, capture_output=True, text=True)
-            if done.returncode != 0:
-                sys.exit(done.stdout + done.stderr)
-
+        # In a process of its own: those that are measured would begin with this one's memory.
+        isolated.call(random_models.write_model, work, args.family)
+        random_models.write_recordings(work / "wavs", args.recordings, args.seconds)
+        write_config(work, args.family, args.precisions)
         for what in ("everything", "nothing to do"):
-            seconds, megabytes = measure(snakemake)
-            print(f"{what}: {seconds:.1f} s, peak memory {megabytes:.0f} MB")
-        for file in sorted(work.glob("results/full/sherpa-ncnn/*/*.bin")):
-            print(f"{file.relative_to(work)}: {file.stat().st_size / 2**20:.1f} MiB")
+            print(f"{what}: {measure(lambda: snakemake(work, cores=args.cores))}", flush=True)
+        counted = json.loads((work / RESULTS / "model.json").read_text())["parameters"]
+        found = tuple(counted[part] for part in PARTS)
+        print("parameters: " + " / ".join(f"{number:,}" for number in found))
+        if found != PARAMETERS[args.family]:
+            sys.exit(f"expected {PARAMETERS[args.family]}: not the published model's sizes")
+        for name in args.precisions:
+            for file in sorted((work / RESULTS / "sherpa-ncnn" / name).glob("*.bin")):
+                print(f"{name}/{file.name}: {file.stat().st_size:,} bytes")
+        if args.deliver:
+            deliver(work, args.deliver)
 
 
 if __name__ == "__main__":

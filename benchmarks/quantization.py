@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.full_size import FULL_SIZE, ROOT, write_random_checkpoint
+from benchmarks.measuring import ROOT
+from benchmarks.random_models import write_model
 from transducer2ncnn.base.layout import PARTS, Files, ncnn_files
 from transducer2ncnn.engines import search
 from transducer2ncnn.engines.runtime import NcnnTransducer
@@ -184,9 +185,8 @@ def measure_sizes(work: Path) -> None:
     from transducer2ncnn.export import convert, torchscript
     from transducer2ncnn.families import model
 
-    checkpoint = work / "pretrained.pt"
-    write_random_checkpoint(checkpoint, FULL_SIZE)
-    network = model.load(checkpoint, "lstm")
+    write_model(work)
+    network = model.load(work / "pretrained.pt", "lstm")
     fp32 = ncnn_files(work / "fp32")
     for part in PARTS:
         torchscript.trace(network, part, work / f"{part}.pt")

@@ -24,7 +24,8 @@ import numpy as np
 import soundfile
 import yaml
 
-from benchmarks.full_size import ROOT, measure
+from benchmarks import measuring
+from benchmarks.measuring import ROOT, measure
 from transducer2ncnn.base.layout import PARTS, file_name
 from transducer2ncnn.quantization import sharing, statistics
 from transducer2ncnn.speech.features import SAMPLE_RATE
@@ -41,21 +42,13 @@ PRECISIONS = {
 
 
 def report(what: str, run: Callable[[], None]) -> None:
-    before = os.times()
-    seconds, peak = measure(run)
-    after = os.times()
-    cpu = sum(after[2:4]) - sum(before[2:4])
-    print(f"{what:<64} {seconds:8.1f} s {cpu:8.1f} s of CPU {peak:8.0f} MB", flush=True)
+    print(f"{what:<64} {measure(run)}", flush=True)
 
 
 def snakemake(work: Path, models: dict[str, dict[str, str]], *arguments: str) -> None:
-    config = work / "config.yaml"
-    config.write_text(yaml.safe_dump({"models": models, "precisions": PRECISIONS}))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", *arguments]
-    command += ["--directory", work, "--configfile", config]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(done.stdout + done.stderr)
+    stated = {"models": models, "precisions": PRECISIONS}
+    (work / "config.yaml").write_text(yaml.safe_dump(stated))
+    measuring.snakemake(work, *arguments)
 
 
 def plan(work: Path, models: dict[str, dict[str, str]]) -> None:
@@ -179,7 +172,7 @@ def main() -> None:
         )
 
         verified = "results/m0/verification/fp32.json"
-        snakemake(work, one, "--cores", "2", verified, "results/m0/tokens.txt")
+        snakemake(work, one, verified, "results/m0/tokens.txt")
         runs = [(seconds, UTTERANCE, shards) for seconds in args.seconds for shards in (1, 2)]
         for seconds, length, shards in [*runs, *((s, s, 1) for s in args.seconds[:2])]:
             recordings = write_recordings(work, seconds, length)

@@ -11,24 +11,23 @@ run that exports both models, download and verification included.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
 import yaml
 
-from benchmarks.full_size import FULL_SIZE, ROOT, measure, random_state, write_tokens
+from benchmarks.measuring import measure, snakemake
+from benchmarks.random_models import random_state, write_model
 from tests.hub_server import HubServer, environment
 
 
 def write_exp_dir(folder: Path, number: int) -> None:
     """epoch-1.pt and on; they hold the same, which takes as long to average."""
     folder.mkdir()
-    state = random_state(FULL_SIZE)
+    state = random_state("lstm")
     moments = {i: {"m": t.clone(), "v": t.clone()} for i, t in enumerate(state.values())}
     training = {"optimizer": {"state": moments}, "batch_idx_train": 1000, "average_period": 100}
     first = folder / "epoch-1.pt"
@@ -49,8 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_exp_dir(work / "exp", args.checkpoints)
-        write_tokens(work / "tokens.txt", FULL_SIZE.vocab_size)
-        torch.save({"model": random_state(FULL_SIZE)}, work / "pretrained.pt")
+        write_model(work)
         server = HubServer()
         names = ("pretrained.pt", "tokens.txt")
         server.commit("owner/full", {name: (work / name).read_bytes() for name in names})
@@ -71,26 +69,14 @@ def main() -> None:
         }
         (work / "config.yaml").write_text(yaml.safe_dump({"models": models}))
 
-        def snakemake(*targets: str) -> None:
-            command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
-            command += ["--directory", work, "--configfile", work / "config.yaml"]
-            done = subprocess.run(
-                [*command, "--cores", str(args.cores), *targets],
-                cwd=work,
-                env=os.environ | environment(server, work / "home"),
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode != 0:
-                sys.exit(done.stdout + done.stderr)
-
+        variables = environment(server, work / "home")
         size = (work / "exp" / "epoch-1.pt").stat().st_size
         print(f"{args.checkpoints} training checkpoints of {size / 1e6:.0f} MB")
         averaged = "results/trained/averaged.pt"
         for what, target in (("averaging alone", averaged), ("both models", "all")):
             (work / averaged).unlink(missing_ok=True)
-            seconds, megabytes = measure(lambda target=target: snakemake(target))
-            print(f"{what}: {seconds:.1f} s, peak memory {megabytes:.0f} MB")
+            run = partial(snakemake, work, target, cores=args.cores, environment=variables)
+            print(f"{what}: {measure(run)}")
         for file in sorted(work.glob("results/*/sherpa-ncnn/*/encoder*.bin")):
             print(f"{file.relative_to(work)}: {file.stat().st_size / 2**20:.1f} MiB")
 

@@ -11,18 +11,16 @@ Cases:
 - models, recordings: a dry run of 50 models, and of one with 20,000 calibration recordings
 
 Every round runs each case of both revisions, one after the other, so that a noisy machine treats
-both alike. Printed are the medians: seconds, CPU seconds of all processes, and the most memory that
-they held together. The revision is checked out beside this one; both run in the same environment.
+both alike. Printed are the medians of what each took (benchmarks.measuring). The revision is
+checked out beside this one; both run in the same environment.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,8 +29,10 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.full_size import FULL_SIZE, ROOT, measure, write_random_checkpoint, write_tokens
-from benchmarks.int8 import write_recordings
+from benchmarks import measuring, random_models
+from benchmarks.measuring import ROOT, Figures, measure
+from benchmarks.random_models import write_recordings
+from transducer2ncnn.base import isolated
 from transducer2ncnn.base.layout import PARTS, file_name
 
 DIGITS = ROOT / "models" / "digits"
@@ -50,9 +50,6 @@ CASES = (
 CALIBRATED = {8: 40.0, 3: 20.0, 1: 60.0}
 MODELS, RECORDINGS = 50, 20_000
 
-#: Seconds, CPU seconds and MB.
-Figures = tuple[float, float, float]
-
 
 class Checkout:
     """A revision of the project, and folders to run it in."""
@@ -65,18 +62,10 @@ class Checkout:
         """Prepare a case, and measure it."""
         kind, _, number = case.partition("-")
         work, targets = getattr(self, f"_{kind}")(*([int(number)] if number else []))
-        before = os.times()
-        seconds, peak = measure(lambda: self._snakemake(work, *targets))
-        after = os.times()
-        return seconds, sum(after[2:4]) - sum(before[2:4]), peak
+        return measure(lambda: self._snakemake(work, *targets))
 
     def _snakemake(self, work: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", self._project / "Snakefile"]
-        command += ["--workflow-profile", self._project / "profiles" / "default"]
-        command += ["--cores", str(self._cores), *arguments]
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(done.stdout + done.stderr)
+        measuring.snakemake(work, *arguments, cores=self._cores, project=self._project)
 
     def _new(self, name: str) -> Path:
         folder = self._work / name
@@ -167,8 +156,8 @@ def compare(checkouts: dict[str, Checkout], cases: list[str], rounds: int) -> No
                 found[case, name].append(checkout.run(case))
     print(f"medians of {rounds} rounds")
     for (case, name), rows in found.items():
-        seconds, cpu, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{case:<14} {name:<12} {seconds:6.1f} s {cpu:6.1f} CPU s {peak:6.0f} MB", flush=True)
+        medians = Figures(*(statistics.median(column) for column in zip(*rows, strict=True)))
+        print(f"{case:<14} {name:<12} {medians}", flush=True)
 
 
 def main() -> None:
@@ -185,8 +174,7 @@ def main() -> None:
         folder = Path(temporary)
         full = folder / "inputs"
         full.mkdir()
-        write_random_checkpoint(full / "pretrained.pt", FULL_SIZE)
-        write_tokens(full / "tokens.txt", FULL_SIZE.vocab_size)
+        isolated.call(random_models.write_model, full)
         this = Checkout(ROOT, folder / "this", full, args.cores)
         cases = args.cases or list(CASES)
         if args.against is None:

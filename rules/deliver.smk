@@ -31,11 +31,13 @@ for rule_name, names in ALIKE.items():
             "../envs/export.yaml"
         threads: 1
         resources:
-            mem_mb=memory(600, per_mb=3),
+            mem_mb=memory(600, per_mb=2),
             runtime=minutes(5, per_gb=20),
         params:
             folder=lambda wildcards, output: Path(output.tokens).parent,
             gate=max_rise,
+            # By itself, for Snakemake does not compare what depends on the input.
+            max_rise=lambda wildcards: CONFIG.evaluation.max_rise.get(wildcards.precision),
             code=code("deliver", "ncnn", "sherpa-ncnn", "kaldi-native-fbank"),
         message:
             "{wildcards.model}: putting together {params.folder}"

@@ -150,11 +150,13 @@ rule quantize:
         mem_mb=memory(300, per_mb=1),
         runtime=minutes(5, per_gb=20),
     params:
-        recipe=lambda wildcards, input: (
-            f"--found {shlex.quote(input.found)}"
-            if input.found
+        # Without the input: Snakemake does not compare what depends on that.
+        recipe=lambda wildcards: (
+            ""
+            if wildcards.precision in SEARCHED
             else f"--recipe {shlex.quote(recipe(wildcards).for_layers().to_json())}"
         ),
+        found=lambda wildcards, input: f"--found {shlex.quote(input.found)}" if input.found else "",
         table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
         code=code("quantize"),
     message:
@@ -167,6 +169,7 @@ rule quantize:
         " {params.table}"
         " --description {input.description:q}"
         " {params.recipe}"
+        " {params.found}"
         " --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -211,9 +214,10 @@ rule verify_int8:
         calibration=lambda wildcards, input: (
             f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
         ),
-        recipes=lambda wildcards, input: (
-            f"--found {shlex.quote(input.found)}"
-            if input.found
+        found=lambda wildcards, input: f"--found {shlex.quote(input.found)}" if input.found else "",
+        recipes=lambda wildcards: (
+            ""
+            if wildcards.precision in SEARCHED
             else " ".join(
                 f"--recipe {part} {shlex.quote(how.to_json())}"
                 for part, how in recipe_of(wildcards.model, wildcards.precision).items()
@@ -236,6 +240,7 @@ rule verify_int8:
         " {params.calibration}"
         " --observed {input.observed:q}"
         " {params.recipes}"
+        " {params.found}"
         " --limits {params.limits:q}"
         " --output {output:q}"
         " > {log:q} 2>&1 && (grep '^warning: ' {log:q} || true) && tail -n 1 {log:q}"

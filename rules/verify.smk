@@ -16,7 +16,7 @@ rule make_reference:
         "../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=memory(500, per_mb=3),
+        mem_mb=memory(500, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
         lengths=CONFIG.verification.lengths,

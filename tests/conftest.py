@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -211,7 +212,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     network = model.load(GOLDEN / request.param / "pretrained.pt", "lstm")
     export(network, folder)
-    arrays = reference.make(network, Verification().lengths, segments=25)
+    arrays = reference.make(copy.deepcopy(network), Verification().lengths, segments=25)
     reference.save(folder / "reference.npz", arrays)
     return Export(request.param, network, folder, folder / "reference.npz")
 

@@ -228,6 +228,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(status, headers)
 
 
+@contextlib.contextmanager
+def serving(files: Files) -> Iterator[HubServer]:
+    """A server that has one repository, owner/model."""
+    server = HubServer()
+    server.commit("owner/model", files)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def environment(server: HubServer, home: Path) -> dict[str, str]:
     """What points the client to the server, with a home of its own."""
     return {"HF_ENDPOINT": server.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}

@@ -323,7 +323,7 @@ def ask_hub(folder: Path) -> None:
 
 
 def readers() -> list[Reader]:
-    vocabulary = b"".join(b"%s %d\n" % (s, i) for i, s in enumerate((b"<blk>", b"a", b"b c", b"d")))
+    vocabulary = b"".join(b"%s %d\n" % (s, i) for i, s in enumerate((b"<blk>", b"a", b"bc", b"d")))
     digits = json.loads(json.dumps(made_up.manifest()))
     description = {
         "family": "lstm",

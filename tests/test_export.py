@@ -248,8 +248,8 @@ checkpoint, folder = sys.argv[1:]
 described = model.describe(checkpoint, "lstm")
 network = model.load_described(checkpoint, described)
 torchscript.trace(network, "encoder", folder + "/encoder.pt")
-reference.make(network, [9], 2)
 observing.observe(network, [])
+reference.make(network, [9], 2)
 print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
 """
 

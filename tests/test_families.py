@@ -5,6 +5,7 @@ The models are small, and none of their weights is 0 or like another by chance.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -199,7 +200,7 @@ def test_it_computes_what_the_recipes_own_code_did(name: str) -> None:
 
 def test_ncnn_computes_it_segment_after_segment(made: Made) -> None:
     """From zero states over more segments than it remembers, and single runs from random ones."""
-    arrays = reference.make(made.network, [9, 39], made.segments)
+    arrays = reference.make(copy.deepcopy(made.network), [9, 39], made.segments)
     reference.save(made.folder / "reference.npz", arrays)
     cases = {key.split("/")[1] for key in arrays if key.startswith("encoder/")}
     if made.network.architecture.any_length:
@@ -224,7 +225,7 @@ def test_a_state_of_another_shape_is_refused(made: Made, monkeypatch: pytest.Mon
     last = stated[-1]
     wrong = dataclasses.replace(last, returned=(int(np.prod(last.shape)),))
     monkeypatch.setattr(type(architecture), "states", lambda self: [*stated[:-1], wrong])
-    arrays = reference.make(made.network, [9], 2)
+    arrays = reference.make(copy.deepcopy(made.network), [9], 2)
     reference.save(made.folder / "short.npz", arrays)
     message = rf"state {last.name} comes back as blob 'out\d+' in the shape .* takes \(\d+,\) alone"
     with pytest.raises(proof.Mismatch, match=message):

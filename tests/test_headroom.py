@@ -90,6 +90,9 @@ def test_it_is_what_streaming_leads_to(exported: Export) -> None:
         assert entry["largest"] == pytest.approx(wanted[name], rel=1e-4), name
     assert found["speech"] and found["seconds"] == pytest.approx(2.5)
     assert not found["near"] and not found["warnings"]
+    # Sixteen segments were run at once, and what is measured is not their number.
+    (frames,) = [x for x in found["blobs"] if (x["part"], x["blob"]) == ("encoder", "in1")]
+    assert frames["largest"] == exported.architecture.segment
     headroom.check(found, "sound")
     kinds = {entry["kind"] for entry in found["kinds"]}
     assert {"input of a norm", "cell state of an LSTM", "sum", "logits", "convolution"} <= kinds
@@ -134,10 +137,12 @@ def test_scores_far_below_the_largest_do_not_count(tmp_path: Path) -> None:
     assert [blob.name for blob in blobs if blob.scores] == ["big"]
     part = headroom._Part(tmp_path / "p", tmp_path / "b", blobs)
     rows = np.array([[0, -3, -9], [0.5, -1, -2]], np.float32)
-    part.run({"in0": rows}, ["out0"], "a.wav")
+    part.recording = "a.wav"
+    part.run({"in0": rows}, ["out0"])
     assert part.largest["big"] == (pytest.approx(5e4), "a.wav")
     # Of a row in which all are infinite, softmax makes NaN.
-    part.run({"in0": rows - 4}, ["out0"], "b.wav")
+    part.recording = "b.wav"
+    part.run({"in0": rows - 4}, ["out0"])
     assert part.largest["big"] == (pytest.approx(4e5), "b.wav")
 
 
@@ -164,7 +169,7 @@ def overflowing(
     folder = tmp_path_factory.mktemp("overflowing")
     network = rescaled(exported.network, 2 * headroom.LIMIT / now)
     export(network, folder)
-    arrays = reference.make(network, [9], segments=3)
+    arrays = reference.make(copy.deepcopy(network), [9], segments=3)
     reference.save(folder / "reference.npz", arrays)
     made = Export(exported.name, network, folder, folder / "reference.npz")
     stated = {"family": "lstm", "sizes": dataclasses.asdict(made.sizes), "settings": {}}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hub_server import HubServer, Lie, environment
+from hub_server import HubServer, Lie, environment, serving
 
 SMALL, LARGE = "tokens.txt", "exp/pretrained.pt"
 FILES = {SMALL: b"<blk> 0\n", LARGE: b"x" * 5000}
@@ -44,11 +44,8 @@ WRITTEN = ("run/records/", "run/got/", "home/hub/models--owner--model/", "home/h
 
 @pytest.fixture
 def server() -> Iterator[HubServer]:
-    server = HubServer()
-    server.commit("owner/model", FILES)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(FILES) as server:
+        yield server
 
 
 def ask(server: HubServer, folder: Path, *paths: str, further_tries: int = 0) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, mounted
-from hub_server import Files, HubServer, environment
+from hub_server import Files, HubServer, environment, serving
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.source import hub, persistence
@@ -69,11 +69,8 @@ class Client:
 
 @pytest.fixture
 def server() -> Iterator[HubServer]:
-    server = HubServer()
-    server.commit("owner/model", FILES)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(FILES) as server:
+        yield server
 
 
 @pytest.fixture

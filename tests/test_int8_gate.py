@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from by_table import by_table
 from conftest import ROOT, stored
 
 from benchmarks import planted_int8
@@ -21,7 +22,6 @@ from transducer2ncnn.families import model
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.quantization import (
-    apply,
     calibrated,
     gate,
     levels,
@@ -66,7 +66,7 @@ def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Int8:
         scales[part] = dict(table.inputs)
         scale_table.write(folder / "table.txt", table)
         table = scale_table.read(folder / "table.txt")
-        quantized, quantized_blocks = apply.by_table(graph, blocks, table, how.rest)
+        quantized, quantized_blocks = by_table(graph, blocks, table, how.rest)
         result[part] = (folder / f"{part}.param", folder / f"{part}.bin")
         param.write(result[part][0], quantized)
         weights.write(result[part][1], quantized_blocks)

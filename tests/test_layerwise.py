@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from by_table import by_table
 from conftest import GOLDEN, ROOT, stored
 
 from transducer2ncnn.base import layout
@@ -43,7 +45,7 @@ def pairs(tmp_path: Path) -> tuple[tuple[Path, Path], tuple[Path, Path], list[np
         [Block.tagged("weight", w2.reshape(-1))],
     ]
     table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), INPUT_SCALES)
-    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
+    quantized, quantized_blocks = by_table(graph, blocks, table, rest="fp32")
     for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
         param.write(tmp_path / f"{name}.param", g)
         weights.write(tmp_path / f"{name}.bin", b)
@@ -104,7 +106,7 @@ def test_the_int8_network_carries_its_own_states(tmp_path: Path) -> None:
     graph = Param(tuple(map(parse_layer, lines)), 6)
     blocks = [[], [], [], [Block.tagged("weight", w.reshape(-1))], []]
     table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), {"fc": 25.0})
-    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
+    quantized, quantized_blocks = by_table(graph, blocks, table, rest="fp32")
     for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
         param.write(tmp_path / f"{name}.param", g)
         weights.write(tmp_path / f"{name}.bin", b)
@@ -188,7 +190,7 @@ def test_an_error_after_the_norm_that_follows(tmp_path: Path) -> None:
     blocks = [own if layer.type == "InnerProduct" else [] for layer in graph.layers]
     scales = {"fc": 12.0, "last": 50.0}
     table = ScaleTable(quantize.weight_scales(graph, blocks, {"InnerProduct"}), scales)
-    quantized, quantized_blocks = apply.by_table(graph, blocks, table, rest="fp32")
+    quantized, quantized_blocks = by_table(graph, blocks, table, rest="fp32")
     for name, g, b in (("fp32", graph, blocks), ("int8", quantized, quantized_blocks)):
         param.write(tmp_path / f"{name}.param", g)
         weights.write(tmp_path / f"{name}.bin", b)
@@ -239,7 +241,7 @@ def test_input_figures_by_hand() -> None:
 
 def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
     network = load(INT8 / "pretrained.pt", "lstm")
-    reference.save(tmp_path / "r.npz", reference.make(network, [9], segments=3))
+    reference.save(tmp_path / "r.npz", reference.make(copy.deepcopy(network), [9], segments=3))
     graph = param.read(INT8 / "encoder.int8-lstm.param")
     names = layerwise.pytorch_names(tmp_path / "r.npz", "encoder", graph)
     plain = param.read(INT8 / "encoder.ncnn.param")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_table import by_table
 from conftest import GOLDEN
 
 from transducer2ncnn.base.errors import UserError
@@ -14,7 +15,7 @@ from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
 from transducer2ncnn.formats.weights import Block
-from transducer2ncnn.quantization import apply, quantize
+from transducer2ncnn.quantization import quantize
 
 INT8 = GOLDEN / "int8"
 
@@ -74,9 +75,7 @@ def test_weight_scales_are_the_tools_to_the_printed_digits(
 
 @pytest.mark.parametrize(("network", "table", "made"), CASES)
 def test_quantized_files_are_the_tools(network: str, table: str, made: str, tmp_path: Path) -> None:
-    quantized, blocks = apply.by_table(
-        *read_pair(network), scale_table.read(INT8 / table), rest="fp16"
-    )
+    quantized, blocks = by_table(*read_pair(network), scale_table.read(INT8 / table), rest="fp16")
     weights.write(tmp_path / "x.bin", blocks)
     assert (tmp_path / "x.bin").read_bytes() == (INT8 / f"{made}.bin").read_bytes()
     golden, _ = read_pair(made)
@@ -89,7 +88,7 @@ def test_quantized_files_are_the_tools(network: str, table: str, made: str, tmp_
 def test_the_rest_may_stay_fp32(tmp_path: Path) -> None:
     graph, blocks = read_pair("encoder.ncnn")
     table = scale_table.read(INT8 / "encoder-scale-table.txt")
-    _, quantized = apply.by_table(graph, blocks, table, rest="fp32")
+    _, quantized = by_table(graph, blocks, table, rest="fp32")
     for layer, before, after in zip(graph.layers, blocks, quantized, strict=True):
         if layer.type == "LSTM":
             for a, b in zip(before, after, strict=True):
@@ -155,7 +154,7 @@ def test_ncnn_computes_with_every_kind_of_quantized_layer(kind: str, tmp_path: P
     table = ScaleTable(quantize.weight_scales(graph, read, {kind}))
     if kind in quantize.CALIBRATED:
         table.inputs["l"] = 127 / float(np.abs(x).max())
-    quantized, int8 = apply.by_table(graph, read, table, rest="fp16")
+    quantized, int8 = by_table(graph, read, table, rest="fp16")
     param.write(tmp_path / "int8.param", quantized)
     weights.write(tmp_path / "int8.bin", int8)
     (expected,) = Network(tmp_path / "fp32/x.param", tmp_path / "fp32/x.bin").run(
@@ -187,13 +186,13 @@ def test_a_table_that_does_not_fit(change, message: str) -> None:
     table = scale_table.read(INT8 / "joiner-scale-table.txt")
     change(table)
     with pytest.raises(UserError, match=f"does not fit.*{message}"):
-        apply.by_table(*read_pair("joiner.ncnn"), table, rest="fp16")
+        by_table(*read_pair("joiner.ncnn"), table, rest="fp16")
 
 
 def test_a_network_that_is_int8_already() -> None:
     table = scale_table.read(INT8 / "joiner-scale-table.txt")
     with pytest.raises(UserError, match="linear_1 is int8 already"):
-        apply.by_table(*read_pair("joiner.int8"), table, rest="fp16")
+        by_table(*read_pair("joiner.int8"), table, rest="fp16")
 
 
 @pytest.mark.parametrize(

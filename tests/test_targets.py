@@ -40,7 +40,8 @@ def digits() -> Transducer:
 def made(network: Transducer, folder: Path) -> tuple[Path, dict[str, Any], layout.Files]:
     """Its reference, its description and its fp32 files."""
     export(network, folder)
-    reference.save(folder / "reference.npz", reference.make(network, [9], segments=20))
+    arrays = reference.make(copy.deepcopy(network), [9], segments=20)
+    reference.save(folder / "reference.npz", arrays)
     description = model.describe(DIGITS / "pretrained.pt", "lstm")
     return folder / "reference.npz", description, layout.ncnn_files(folder / "fp32")
 

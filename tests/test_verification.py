@@ -20,6 +20,7 @@ from conftest import ROOT, Export, export, random_toy
 
 from transducer2ncnn.base import isolated, layout
 from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines.pytorch import run_encoder
 from transducer2ncnn.export import convert, torchscript
 from transducer2ncnn.verification import as_run, conditioning, parity, proof, reference
 from transducer2ncnn.workflow.config import Verification
@@ -109,7 +110,7 @@ def test_what_rounding_moves_may_be_off_by_more(
 def test_how_much_rounding_moves() -> None:
     """More where scores are large and a softmax turns over between two keys."""
     network = random_toy()
-    arrays = reference.make(network, [9], segments=4)
+    arrays = reference.make(copy.deepcopy(network), [9], segments=4)
     before = conditioning.from_arrays(arrays).effects["fp32"]
     outputs = {key for key in arrays if re.fullmatch(r"encoder/(streaming/\d+|[^/]+)/out\d+", key)}
     assert outputs <= set(before)
@@ -121,6 +122,28 @@ def test_how_much_rounding_moves() -> None:
     arrays = reference.make(network, [9], segments=4)
     sharp = conditioning.from_arrays(arrays).effects["fp32"]
     assert max(sharp.values()) > 10 * max(before.values())
+
+
+def test_rounding_in_a_stream_is_that_of_a_run_at_once(exported: Export) -> None:
+    """Of a network that may be cut anywhere, moved weights are run on one length alone."""
+    arrays = np.load(exported.reference)
+    effects = conditioning.from_arrays(arrays).effects["fp16"]
+    network, architecture = copy.deepcopy(exported.network), exported.architecture
+    for tensor in network.encoder.state_dict().values():
+        tensor.copy_(tensor.half())
+    states = architecture.initial_states()
+    found: dict[str, list[float]] = {}
+    for i in range(25):
+        segment = arrays["encoder/streaming/features"][4 * i : 4 * i + 9]
+        outputs = run_encoder(network, architecture.encoder_inputs(segment, states))
+        states = architecture.carried(outputs)
+        for j, output in enumerate(outputs):
+            expected = arrays[f"encoder/streaming/{i}/out{j}"]
+            found.setdefault(f"out{j}", []).append(parity.error_of(output, expected))
+    for name, errors in found.items():
+        taken = {effects[f"encoder/streaming/{i}/{name}"] for i in range(25)}
+        assert taken == {effects[f"encoder/403 frames/{name}"]}
+        assert max(errors) / 4 <= max(taken) <= 4 * max(errors), name
 
 
 def test_weights_that_sherpa_ncnn_cannot_hold(exported: Export, tmp_path: Path) -> None:

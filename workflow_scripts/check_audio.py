@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 from transducer2ncnn.base import errors, files, reading
-from transducer2ncnn.evaluation import transcription
-from transducer2ncnn.speech import audio, recordings
+from transducer2ncnn.speech import audio, manifests, recordings
 
 
 def main() -> None:
@@ -45,7 +44,8 @@ def problems(wavs: list[str], transcripts: str | None) -> Iterator[str]:
         except errors.UserError as e:
             yield str(e).rstrip(".")
     try:
-        transcription.read_references(transcripts)
+        if transcripts:
+            manifests.read_table(transcripts)
     except errors.UserError as e:
         yield str(e).rstrip(".")
 

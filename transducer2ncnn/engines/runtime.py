@@ -87,10 +87,15 @@ class NcnnTransducer:
         sherpa_options: bool = False,
     ) -> None:
         self.architecture = architecture
+        self._options = threads, sherpa_options
         self._encoder, self._decoder, self._joiner = (
-            Network(*files[part], threads, sherpa_options) for part in PARTS
+            self.load(part, *files[part]) for part in PARTS
         )
         self._encoder_outputs = blobs.outputs(len(architecture.batch_axes()))
+
+    def load(self, part: str, param: Path, bin_: Path) -> Network:
+        """A part's network, which a subclass may watch."""
+        return Network(param, bin_, *self._options)
 
     def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         outputs = self._encoder.run(blobs.inputs(inputs), self._encoder_outputs)

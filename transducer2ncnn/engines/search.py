@@ -78,37 +78,48 @@ class Step:
         return self.token not in self.never_emitted
 
 
-def segments(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
+def segments(transducer: Transducer, samples: np.ndarray, at_once: int = 1) -> Iterator[np.ndarray]:
     """The features that the encoder is given at a time, (segment, feature_dim) each.
 
     Args:
         samples: a recording, (n,) float32 in [−1, 1] at 16 kHz, without the silence behind it.
+        at_once: segments that are given as one, longer; only of a network of any length.
     """
     architecture = transducer.architecture
     tail = silence(architecture.tail_seconds)
     features = fbank(np.concatenate([samples, tail]), architecture.sizes.feature_dim)
     # Like sherpa-ncnn, which waits for a frame beyond the segment: of a recording with just
     # enough frames for a last one, it leaves that out.
-    for start in range(0, len(features) - architecture.segment, architecture.hop):
-        yield features[start : start + architecture.segment]
+    starts = range(0, len(features) - architecture.segment, architecture.hop)
+    for first in range(0, len(starts), at_once):
+        own = starts[first : first + at_once]
+        yield features[own[0] : own[-1] + architecture.segment]
 
 
 def stream(
-    transducer: Transducer, samples: np.ndarray
+    transducer: Transducer, samples: np.ndarray, at_once: int = 1
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """The encoder's run over a recording: each segment's inputs, and the (T', encoder_dim) frames
-    that come out. The states are carried from one segment to the next."""
+    that come out. The states are carried from one segment to the next.
+
+    Args:
+        samples, at_once: as of ``segments``.
+    """
     architecture = transducer.architecture
     states = architecture.initial_states()
-    for segment in segments(transducer, samples):
+    for segment in segments(transducer, samples, at_once):
         inputs = architecture.encoder_inputs(segment, states)
         frames, states = transducer.encode(inputs)
         yield inputs, frames
 
 
-def encoded(transducer: Transducer, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """The encoder's output frames for a recording, (encoder_dim,) each, as they come."""
-    for _, frames in stream(transducer, samples):
+def encoded(transducer: Transducer, samples: np.ndarray, at_once: int = 1) -> Iterator[np.ndarray]:
+    """The encoder's output frames for a recording, (encoder_dim,) each, as they come.
+
+    Args:
+        samples, at_once: as of ``segments``.
+    """
+    for _, frames in stream(transducer, samples, at_once):
         yield from frames
 
 

@@ -38,8 +38,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}
         rest = [
-            f"{option}={folder / f'rest.{option}'}"
-            for option in ("pnnxparam", "pnnxpy", "pnnxonnx", "ncnnpy")
+            f"{option}={folder / f'rest.{option}'}" for option in ("pnnxparam", "pnnxpy", "ncnnpy")
         ]
         done = subprocess.run(
             [
@@ -49,8 +48,9 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
                 f"ncnnparam={made['param']}",
                 f"ncnnbin={made['bin']}",
                 *rest,
-                # The weights once more, in pnnx's own format, which nothing reads.
+                # The weights twice more, in formats that nothing reads here.
                 f"pnnxbin={os.devnull}",
+                f"pnnxonnx={os.devnull}",
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -39,6 +39,8 @@ from transducer2ncnn.speech.features import SAMPLE_RATE
 from transducer2ncnn.speech.synthetic import bursts
 
 SECONDS = 2
+#: Of it, those that the folder is run on as it is.
+AS_IT_IS_SECONDS = 0.5
 #: Tokens that the projection tells apart, at most. Of few, the best is further above the others.
 NAMES = 16
 #: A frame counts whose best value is above the second by this share of its own magnitude: the two
@@ -173,10 +175,12 @@ class _Frames(NcnnTransducer):
 
 def _hear(folder: Path, named: Path, samples: np.ndarray, tail_seconds: float) -> list[int]:
     """Run both models by sherpa-ncnn; the tokens of the second."""
-    tokens: list[int] = []
-    for model in (folder, named):
+    # Both have the same encoder, which all of the audio is for.
+    for model, seconds in ((folder, AS_IT_IS_SECONDS), (named, SECONDS)):
         print(f"sherpa-ncnn loads {model}", file=sys.stderr, flush=True)
         loaded = recognizer.load(model, threads=1)
-        print(f"sherpa-ncnn decodes {SECONDS} s of noise", file=sys.stderr, flush=True)
-        tokens, _ = recognizer.decode(loaded, samples, tail_seconds)
+        print(f"sherpa-ncnn decodes {seconds} s of noise", file=sys.stderr, flush=True)
+        audio = samples[: round(seconds * SAMPLE_RATE)]
+        tokens, _ = recognizer.decode(loaded, audio, tail_seconds)
+        del loaded  # before the next is loaded: each is as large as the model
     return tokens

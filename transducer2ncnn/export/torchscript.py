@@ -35,7 +35,8 @@ def trace(model: Transducer, part: str, path: str | Path) -> None:
         # turns linear layers into Gemm, which the int8 tools leave alone.
         traced = torch.jit.trace(module, inputs, check_trace=False, _store_inputs=False)
         segment = architecture.segment
-        lengths = [segment, segment + 1, 10 * segment]
+        # Shorter than what was traced, and longer.
+        lengths = [segment, segment + 1, architecture.traced_frames + segment]
         for frames in architecture.lengths(lengths) if part == "encoder" else [segment]:
             _compare(module, traced, example_inputs(architecture, part, frames), part, frames)
     with replacing(path) as partial:

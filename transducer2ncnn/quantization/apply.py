@@ -9,7 +9,7 @@ from transducer2ncnn.formats.param import Layer, Param
 from transducer2ncnn.formats.scale_table import WEIGHTS, ScaleTable
 from transducer2ncnn.formats.weights import FP16_TAG, INT8_TAG, Block, Weights
 from transducer2ncnn.quantization import rewrite
-from transducer2ncnn.quantization.layer_formats import FORMATS, REST, Format, Fp32, Int8Table
+from transducer2ncnn.quantization.layer_formats import FORMATS, REST, Format, Fp32
 
 
 def apply(
@@ -72,18 +72,6 @@ def check_frames(formats: Mapping[str, str], frames_per_segment: int) -> None:
                 f"layer {name}: the format {format_} takes one frame a call, and this encoder puts "
                 f"out {frames_per_segment} for each segment. Use int8 instead."
             )
-
-
-def by_table(
-    param: Param, weights: Weights, table: ScaleTable, rest: str
-) -> tuple[Param, Iterator[list[Block]]]:
-    """A network with the layers of a scale table in int8, as ncnn2int8 makes it.
-
-    Args, returns and raises as ``apply``.
-    """
-    _check_names(param, {}, table)
-    formats = dict.fromkeys(layers_of(table), Int8Table.NAME)
-    return apply(param, weights, formats, rest, table)
 
 
 def layers_of(table: ScaleTable) -> set[str]:

@@ -3,8 +3,8 @@
 ncnn computes in fp16 where the processor can, as ARMv8.2 does, whatever the weights are stored as,
 and sherpa-ncnn leaves it at that. What is larger than 65,504 is then infinite, and what follows is
 wrong without an error. On x86 nothing of it shows. So the largest magnitude of every blob is
-recorded while the fp32 files recognise speech, segment by segment as sherpa-ncnn runs them: the
-states are those that speech leads to.
+recorded while the fp32 files recognise speech with sherpa-ncnn's segments, or several of them at
+once where that is the same: the states are those that speech leads to.
 
 Sums inside a layer are not seen, such as a matrix product's before its last term.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
 from transducer2ncnn.engines import search
-from transducer2ncnn.engines.runtime import Network
+from transducer2ncnn.engines.runtime import NcnnTransducer, Network
 from transducer2ncnn.export.norms import ROOT
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats import blobs as names
@@ -43,6 +43,10 @@ WARNINGS = 3
 SECONDS = 60
 #: Seconds that are made up where a model has no recordings.
 MADE_UP_SECONDS = 10
+
+#: Segments that a network of any length is run on at once, in less than half of the time. Between
+#: them an LSTM's cell states are not seen, and with each they grow by one at most.
+AT_ONCE = 16
 
 #: Layers that compute nothing: what they put out is measured where it was computed.
 MOVING = frozenset(
@@ -118,13 +122,14 @@ def measure(
     """
     blobs = {part: describe(files[part][0], part, modules[part]) for part in PARTS}
     watched = _Watched(files, architecture, blobs)
+    at_once = AT_ONCE if architecture.any_length else 1
     seconds = 0.0
     for name, samples in recordings or [("made-up audio", _made_up())]:
         samples = samples[: round((SECONDS - seconds) * SAMPLE_RATE)]
         if len(samples):
             print(f"{name}: {len(samples) / SAMPLE_RATE:.1f} s", file=sys.stderr, flush=True)
-            watched.recording = name
-            search.decode(watched, samples)
+            watched.runs_on(name)
+            search.emitted(search.greedy(watched, search.encoded(watched, samples, at_once)))
             seconds += len(samples) / SAMPLE_RATE
     entries = [
         _entry(part, blob, *watched.parts[part].largest[blob.name])
@@ -272,48 +277,53 @@ def _made_up() -> np.ndarray:
     return bursts(np.random.default_rng(0), MADE_UP_SECONDS * SAMPLE_RATE)
 
 
-class _Part:
-    """A network, and the largest magnitude of each of its blobs with what led to it."""
+class _Part(Network):
+    """A network, and the largest magnitude of each of its blobs with what led to it.
+
+    Attributes:
+        recording: what it runs on now.
+    """
 
     def __init__(self, param: Path, bin_: Path, blobs: Sequence[Blob]) -> None:
         print(f"ncnn runs {param}", file=sys.stderr, flush=True)
-        self._network = Network(param, bin_)
+        super().__init__(param, bin_)
         self._scores = {blob.name for blob in blobs if blob.scores}
+        self.recording = ""
         self.largest = {blob.name: (0.0, "") for blob in blobs}
 
-    def run(
-        self, inputs: dict[str, np.ndarray], outputs: Sequence[str], recording: str
-    ) -> list[np.ndarray]:
-        results = self._network.run(inputs, [*outputs, *self.largest])
+    def run(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+        results = super().run(inputs, [*outputs, *self.largest])
         blobs = results[len(outputs) :]
         for (name, (before, _)), blob in zip(self.largest.items(), blobs, strict=True):
             counts = blob.max(axis=-1) if name in self._scores else blob
             largest = float(np.abs(counts).max())
             if not largest <= before:
-                self.largest[name] = (largest if np.isfinite(largest) else np.inf, recording)
+                largest = largest if np.isfinite(largest) else np.inf
+                self.largest[name] = (largest, self.recording)
         return results[: len(outputs)]
 
 
-class _Watched:
-    """An exported model's three networks, for ``search.decode``, every blob looked at."""
+class _Watched(NcnnTransducer):
+    """An exported model, every blob of its networks looked at."""
 
     def __init__(
         self, files: Files, architecture: Architecture[Any, Any], blobs: Mapping[str, list[Blob]]
     ) -> None:
-        self.architecture = architecture
-        self.parts = {part: _Part(*files[part], blobs[part]) for part in PARTS}
-        self.recording = ""
-        self._encoder_outputs = names.outputs(len(architecture.batch_axes()))
+        self._blobs = blobs
+        self.parts: dict[str, _Part] = {}
+        super().__init__(files, architecture)
+
+    def load(self, part: str, param: Path, bin_: Path) -> Network:
+        self.parts[part] = _Part(param, bin_, self._blobs[part])
+        return self.parts[part]
 
     def encode(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        blobs = names.inputs(inputs)
-        outputs = self.parts["encoder"].run(blobs, self._encoder_outputs, self.recording)
-        return outputs[0], self.architecture.carried(outputs)
+        features, states = inputs[0], inputs[self.architecture.first_state :]
+        # The numbers beside the features are those of one segment, as sherpa-ncnn has them, however
+        # many there are at once: where all lengths are the same function, nothing else follows.
+        segment = self.architecture.encoder_inputs(features[: self.architecture.segment], states)
+        return super().encode([features, *segment[1:]])
 
-    def decode(self, context: Sequence[int]) -> np.ndarray:
-        blobs = names.inputs([np.array(context, dtype=np.int32)])
-        return self.parts["decoder"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)
-
-    def join(self, frame: np.ndarray, decoder_out: np.ndarray) -> np.ndarray:
-        blobs = names.inputs([frame, decoder_out])
-        return self.parts["joiner"].run(blobs, [names.OUTPUT], self.recording)[0].reshape(-1)
+    def runs_on(self, recording: str) -> None:
+        for part in self.parts.values():
+            part.recording = recording

@@ -8,6 +8,7 @@ from the pool it comes out different.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -213,7 +214,9 @@ def make_pool(speech: Speech, count: int, seed: int, strings: float) -> list[Utt
     """Utterances, of which a share of ``strings`` is synthesised in one go."""
     seeds = [(seed, i) for i in range(count)]
     chunks = [seeds[i : i + 200] for i in range(0, count, 200)]
-    with ProcessPoolExecutor(2, get_context("fork"), _start, (speech, strings)) as processes:
+    with ProcessPoolExecutor(
+        os.cpu_count(), get_context("fork"), _start, (speech, strings)
+    ) as processes:
         return [u for chunk in processes.map(_utterances, chunks) for u in chunk]
 
 

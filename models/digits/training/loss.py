@@ -36,7 +36,7 @@ def transducer_loss(logits: Tensor, targets: Tensor, frames: Tensor, tokens: Ten
     says = log_probs[:, :, :-1].gather(3, index).squeeze(3).double()
 
     before = F.pad(blanks.cumsum(dim=1), (0, 0, 1, 0))  # (N, T + 1, U + 1): B
-    never = torch.full((n, 1), IMPOSSIBLE, dtype=torch.double)
+    never = blanks.new_full((n, 1), IMPOSSIBLE)
     alpha = before[:, :, 0]
     ends = [alpha.gather(1, frames[:, None])]
     for u in range(1, u1):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import shutil
 import subprocess
 import wave
@@ -158,7 +159,7 @@ def synthesize(folder: Path, seed: int = 1, avoid: frozenset[str] = frozenset())
         voice = random_voice(rng, "flite" if i % 4 == 0 else "espeak-ng")
         if string not in avoid:
             jobs.append((voice, spoken(digits, rng), folder / "strings" / f"{i:04d}_{string}.wav"))
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: write_wav(job[2], job[0].speak(job[1])), jobs))
     done.touch()
 

@@ -109,7 +109,7 @@ def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save_checkpoint(state: dict[str, Tensor], path: Path) -> None:
     """As icefall publishes models: ``{"model": …}``."""
-    save({"model": {k: v.detach().float().clone() for k, v in folded(state).items()}}, path)
+    save({"model": {k: v.detach().float().cpu().clone() for k, v in folded(state).items()}}, path)
 
 
 def save(content: dict[str, Any], path: Path) -> None:

@@ -4,22 +4,23 @@
 
 The speech is that of models/digits, whose scripts make it. The learning rate follows the clock,
 so that the training is finished after ``--minutes`` on whatever machine. In ``--out``: speech/
-(synthesised), pool-*.pickle (utterances), training.pt (where a training that was killed goes on
-from), pretrained.pt, bpe.model, tokens.txt.
+(synthesised), pool.pickle (utterances), training.pt (from which a training that was killed goes
+on), pretrained.pt, bpe.model, tokens.txt.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[2] / "digits" / "training"))
@@ -30,24 +31,57 @@ import pool
 import vocabulary
 from loss import transducer_loss
 from make_wavs import strings
-from measure import read_pieces, word_error_rate
 from synthesize import synthesize
-from test_set import connected_digits
 from whole_utterance import WholeUtterance
 
 from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.families.zipformer import PAD_LENGTH
 
-#: Steps on single words, and then on utterances of up to three; features in a batch.
+#: Steps on single words, and then on utterances of up to three.
 SINGLE, SHORT = 150, 150
-FRAMES, SHORT_FRAMES = 6000, 4000
-PEAK_LR, WARM_UP = 1.5e-3, 150
+#: The learning rate falls with the root of the steps from ``DECAY_FROM`` on, whatever the clock
+#: says: at 1.5e-3 throughout, long trainings diverged after some 600 steps.
+PEAK_LR, WARM_UP, DECAY_FROM = 1e-3, 150, 1000
 #: What the connectionist loss of a layer of its own weighs beside the transducer's. Early on it
 #: finds out that the sound says which word comes.
 CTC_WEIGHT = 0.3
+#: And what the excess of attention scores weighs. Nothing else bounds them: they grew to 6,500,
+#: where softmax turns over between two keys for a rounding.
+EXCESS_WEIGHT = 1e-3
 DECAY = 0.998
-#: Seconds between two savings, and between two measurements on left-out takes.
-SAVE_EVERY, MEASURE_EVERY = 300, 1200
+#: Seconds between two savings.
+SAVE_EVERY = 120
+
+#: (N, T, 80) features, (N,) lengths, the digits.
+Batch = tuple[Tensor, Tensor, list[list[int]]]
+
+
+class Batches(IterableDataset[Batch]):
+    """``data.batches`` without end, other ones in every worker."""
+
+    def __init__(self, utterances: list[data.Utterance], frames: int, seed: int) -> None:
+        self.utterances, self.frames, self.seed = utterances, frames, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([1, self.seed, worker.id if worker else 0])
+        return data.batches(self.utterances, self.frames, rng)
+
+
+def stages(
+    utterances: list[data.Utterance], frames: int, workers: int, step: int
+) -> Iterator[Batch]:
+    """Batches from ``step`` on: of single words, then of up to three, then of all."""
+    longest = max(len(u.digits) for u in utterances)
+    for words, end in (1, SINGLE), (3, SINGLE + SHORT), (longest, math.inf):
+        if step < end:
+            chosen = [u for u in utterances if len(u.digits) <= words]
+            loader = DataLoader(Batches(chosen, frames, step), batch_size=None, num_workers=workers)
+            for batch in loader:
+                yield batch
+                step += 1
+                if step >= end:
+                    break
 
 
 class Training(nn.Module):
@@ -69,11 +103,13 @@ class Training(nn.Module):
         )
         # Frames of every chunk that the utterance reaches into.
         frames = -(-(lengths - PAD_LENGTH) // hop) * (hop // 4)
-        counts = torch.tensor([len(d) for d in digits])
-        targets = torch.zeros(len(digits), max(1, int(counts.max())), dtype=torch.long)
+        most = max(1, *(len(d) for d in digits))
+        targets = torch.zeros(len(digits), most, dtype=torch.long)
         for row, d in zip(targets, digits, strict=True):
             row[: len(d)] = tokens[d]
-        with torch.autocast("cpu", torch.bfloat16):
+        counts = torch.tensor([len(d) for d in digits])
+        targets, counts = targets.to(x.device), counts.to(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16):
             encoded = self.whole(network.normalised(x))
             before = nn.functional.pad(targets, (network.SIZES.context_size, 0))
             decoded = self.model.decoder(before)
@@ -85,36 +121,28 @@ class Training(nn.Module):
         connectionist = nn.functional.ctc_loss(
             log_probs, targets, frames, counts, reduction="sum", zero_infinity=True
         )
-        return transducer + CTC_WEIGHT * connectionist / words
+        return transducer + CTC_WEIGHT * connectionist / words + EXCESS_WEIGHT * self.whole.excess
 
 
 def learning_rate(step: int, progress: float) -> float:
-    return PEAK_LR * min(1.0, step / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
+    by_step = min(1.0, step / WARM_UP, (DECAY_FROM / step) ** 0.5)
+    return PEAK_LR * by_step * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
 
 
 def train(args: argparse.Namespace, tokens: Tensor) -> None:
     torch.manual_seed(0)
-    training = Training(network.new_model())
+    training = Training(network.new_model()).to(args.device)
     parameters = [p for p in training.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     step, before = 0, 0.0
     state = args.out / "training.pt"
     if state.exists():
-        saved = torch.load(state, weights_only=True)
+        saved = torch.load(state, map_location=args.device, weights_only=True)
         training.load_state_dict(saved["training"])
         optimizer.load_state_dict(saved["optimizer"])
         average, step, before = saved["average"], saved["step"], saved["seconds"]
-    pieces = read_pieces(args.out / "tokens.txt")
-    left_out = list(connected_digits(args.fsdd))
-    rng = np.random.default_rng([1, step])
-    utterances, parts = pool.read(args.out, 0), 1
-    by_length = [
-        data.batches([u for u in utterances if len(u.digits) == 1], SHORT_FRAMES, rng),
-        data.batches([u for u in utterances if len(u.digits) <= 3], SHORT_FRAMES, rng),
-        # It looks at the list again for each epoch: that grows below.
-        data.batches(utterances, FRAMES, rng),
-    ]
+    batches = stages(pool.load(args.fsdd, args.out), args.frames, args.workers, step)
 
     def save() -> None:
         current = [p.detach().clone() for p in parameters]
@@ -135,14 +163,15 @@ def train(args: argparse.Namespace, tokens: Tensor) -> None:
 
     training.train()
     start, recent = time.monotonic(), []
-    saved_at = measured_at = seconds = before
+    saved_at = seconds = before
     while seconds < 60 * args.minutes:
         step += 1
         rate = learning_rate(step, seconds / (60 * args.minutes))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = next(by_length[(step > SINGLE) + (step > SINGLE + SHORT)])
-        loss = training.loss(*batch, tokens)
+        features, lengths, digits = next(batches)
+        x, lengths = features.to(args.device), lengths.to(args.device)
+        loss = training.loss(x, lengths, digits, tokens)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 2.0)
@@ -150,25 +179,14 @@ def train(args: argparse.Namespace, tokens: Tensor) -> None:
         decay = min(DECAY, step / (step + 10))
         torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         seconds = before + time.monotonic() - start
-        recent.append(loss.item())
+        recent.append(loss.detach())
         if step % 50 == 0:
-            print(
-                f"step {step} loss {np.mean(recent):.4f} after {seconds / 60:.1f} min", flush=True
-            )
+            mean = torch.stack(recent).mean().item()
+            print(f"step {step} loss {mean:.4f} after {seconds / 60:.1f} min", flush=True)
             recent = []
-        if step % 50 == 0 and parts < pool.PARTS:
-            more = pool.read(args.out, parts)
-            utterances += more
-            parts += bool(more)
         if seconds - saved_at > SAVE_EVERY:
             save()
             saved_at = seconds
-        if seconds - measured_at > MEASURE_EVERY:
-            save()
-            model = network.load_checkpoint(args.out / "pretrained.pt")
-            rate, *_ = word_error_rate(model, pieces, left_out)
-            print(f"WER {rate:.2f} % on left-out takes", flush=True)
-            measured_at = seconds
     save()
 
 
@@ -177,19 +195,14 @@ def main() -> None:
     parser.add_argument("--fsdd", type=Path, required=True, help="the recordings")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill")
     parser.add_argument("--minutes", type=float, default=120, help="of training, without the data")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--frames", type=int, default=6000, help="features in a batch, at most")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     tokens = torch.tensor(vocabulary.make(args.out))
     synthesize(args.out / "speech", avoid=strings())
-    command = [sys.executable, pool.__file__, "--fsdd", args.fsdd, "--out", args.out]
-    with subprocess.Popen(command) as making:
-        while not pool.path(args.out, 0).exists():
-            if making.poll():
-                raise SystemExit("no utterances were made; the reason is above")
-            time.sleep(1)
-        train(args, tokens)
+    train(args, tokens)
 
 
 if __name__ == "__main__":

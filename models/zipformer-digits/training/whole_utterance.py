@@ -33,6 +33,9 @@ from transducer2ncnn.families.zipformer.stack import (
     Upsample,
 )
 
+#: Larger attention scores are of no use: softmax has long chosen.
+MAX_SCORE = 40.0
+
 
 class WholeUtterance(nn.Module):
     """The same parameters as a streaming encoder's, trained through this.
@@ -48,9 +51,13 @@ class WholeUtterance(nn.Module):
         self.encoder = encoder
         self.offset = offset
         self.dropout = nn.Dropout(dropout)
+        #: By how much attention scores were beyond MAX_SCORE in the last run, on average, summed
+        #: over the layers.
+        self.excess = torch.zeros(())
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, n·hop + 7, feature_dim) → (N, n·hop / 4, encoder_dim)."""
+        self.excess = torch.zeros((), device=x.device)
         x = self.dropout(self._embed(self.encoder.encoder_embed, x))
         outputs: list[Tensor] = []
         for i, (stack, skip) in enumerate(
@@ -82,7 +89,8 @@ class WholeUtterance(nn.Module):
         original = x
         x = x + self.dropout(layer.feed_forward1(x))
         x = x + pooled(layer.pooling, x)
-        weights, out = attention(layer.self_attn, x)
+        weights, out, excess = attention(layer.self_attn, x)
+        self.excess = self.excess + excess
         x = x + out
         x = x + convolved(layer.conv_module1, x)
         x = x + self.dropout(layer.feed_forward2(x))
@@ -95,28 +103,31 @@ class WholeUtterance(nn.Module):
 
 
 def pooled(pooling: Pooling, x: Tensor) -> Tensor:
-    counts = torch.arange(1, x.shape[1] + 1)[:, None]
+    counts = torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
     return pooling.proj(x.float().cumsum(dim=1) / counts)
 
 
-def attention(attn: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, T, C) → weights (N, n, H, T', S) and (N, T, C)."""
+def attention(attn: SelfAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, T, C) → weights (N, n, H, T', S), (N, T, C), and the scores' mean excess, ()."""
     s = attn.stack
     query, key, val, position = attn.in_proj(x).split(
         (s.attention_dim, s.attention_dim, s.attention_dim // 2, POS_DIM * s.num_heads), dim=2
     )
     query, position = chunks(attn, query), chunks(attn, position)  # (N, n, H, T', d)
-    table = F.linear(torch.from_numpy(position_table(s)), attn.linear_pos.weight)
+    table = F.linear(torch.from_numpy(position_table(s)).to(x.device), attn.linear_pos.weight)
     table = table.reshape(-1, s.num_heads, POS_DIM).permute(1, 2, 0)  # (H, POS_DIM, left + 2T' − 1)
     scores = query @ windows(attn, key).transpose(-1, -2)
     by_distance = position @ table
     if s.frames > 1:
         # Row i from column T' − 1 − i on.
         span = s.left + s.frames
-        columns = torch.arange(span) + torch.arange(s.frames - 1, -1, -1)[:, None]
+        rows = torch.arange(s.frames - 1, -1, -1, device=x.device)[:, None]
+        columns = torch.arange(span, device=x.device) + rows
         by_distance = by_distance.gather(-1, columns.expand(*by_distance.shape[:-1], span))
-    weights = (scores + by_distance).float().softmax(dim=-1)
-    return weights, attn.out_proj(attended(attn, weights, val))
+    scores = (scores + by_distance).float()
+    weights = scores.softmax(dim=-1)
+    excess = (scores.abs() - MAX_SCORE).relu().mean()
+    return weights, attn.out_proj(attended(attn, weights, val)), excess
 
 
 def attention_again(attn: SelfAttention, x: Tensor, weights: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from transducer2ncnn.families.modules import (
     Joiner,
     Shapes,
     Transducer,
+    shared_sizes,
 )
 
 #: Channels of the three subsampling convolutions. The recipe fixes them.
@@ -132,19 +133,14 @@ def read_sizes(tensors: Mapping[str, Tensor]) -> LstmSizes:
     layer = "encoder.encoder.layers.0."
     encoder_dim, subsampled_features = shapes.of("encoder.encoder_embed.out.weight", 2)
     bins = subsampled_features // CONV_CHANNELS[-1]
-    vocab_size, decoder_dim = shapes.of("decoder.embedding.weight", 2)
-    has_conv = "decoder.conv.weight" in shapes
     return LstmSizes(
         # Several feature dims leave the same number of bins; kaldi's multiples of 8 settle it.
         feature_dim=next((f for f in range(8, 1024, 8) if subsampled(f) == bins), 4 * bins + 8),
         encoder_dim=encoder_dim,
-        decoder_dim=decoder_dim,
-        joiner_dim=shapes.of("joiner.encoder_proj.weight", 2)[0],
-        vocab_size=vocab_size,
-        context_size=shapes.of("decoder.conv.weight", 3)[2] if has_conv else 1,
         num_encoder_layers=shapes.count(r"encoder\.encoder\.layers\.(\d+)\."),
         rnn_hidden_size=shapes.of(layer + "lstm.weight_ih_l0", 2)[0] // 4,
         dim_feedforward=shapes.of(layer + "feed_forward.0.weight", 2)[0],
+        **shared_sizes(shapes),
     )
 
 
