@@ -77,6 +77,7 @@ def test_a_release_has_what_a_person_stated() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"language": False}, "release.language: expected a code such as en, Norwegian in quotes"),
         ({"license": None}, "models.m.release.license: expected a text"),
         ({"licence": "mit"}, "models.m.release.licence: unknown key. Did you mean `license`?"),
         ({"license": "other"}, "expected `license_name` and `license_link` with the license other"),
@@ -147,6 +148,10 @@ def test_a_model_may_choose_its_precisions_and_wavs() -> None:
         (minimal(precisions=["int4"]), "models.m.precisions: 'int4' is not configured. Expected"),
         (minimal() | {"precisions": {"fp32": {"tolerence": 1}}}, "fp32.tolerence: .*`tolerance`"),
         (minimal() | {"precisions": {"fp32": {"tolerance": 0}}}, "tolerance: expected more than 0"),
+        (
+            minimal() | {"precisions": {"fp32": {"tolerance": float("inf")}}},
+            "precisions.fp32.tolerance: expected a finite number; found inf",
+        ),
         (minimal() | {"verification": {"lengths": [5]}}, "lengths.0: expected at least 9; found 5"),
         (
             minimal() | {"transcription": {"threads": True}},

@@ -274,7 +274,10 @@ def test_what_is_wrong_is_said_before_anything_is_looked_for() -> None:
     for raw, message in (
         ({"models": {"m": {"repo_id": "x"}}}, "models.m.repo_id: expected <owner>/<name>"),
         ({"repo_id": 5}, "models.5.repo_id"),
-        ({"repo_id": "a/b", "chekpoint": "x"}, "chekpoint: unknown key"),
+        (
+            {"repo_id": "a/b", "chekpoint": "x"},
+            "models.b.chekpoint: unknown key. Did you mean `checkpoint`",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             discovered.complete(raw, look_up, lambda *_: Path())

@@ -40,12 +40,13 @@ def spelled_out(raw: dict[str, Any]) -> dict[str, Any]:
     """
     if "repo_id" not in raw:
         return raw
-    keys = HubModel.model_fields.keys() - Config.model_fields.keys()
-    model = {key: value for key, value in raw.items() if key in keys}
+    # What is known nowhere counts as a model's too, since it is most likely meant as one.
+    sections = Config.model_fields.keys()
+    model = {key: value for key, value in raw.items() if key not in sections}
     if isinstance(settings := model.get("settings"), dict):
         # On the command line, Snakemake reads what is nested as texts.
         model["settings"] = {name: _value(x) for name, x in settings.items()}
-    rest = {key: value for key, value in raw.items() if key not in keys}
+    rest = {key: value for key, value in raw.items() if key in sections}
     return rest | {"models": {str(raw["repo_id"]).rsplit("/", 1)[-1]: model}}
 
 

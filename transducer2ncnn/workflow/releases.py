@@ -50,6 +50,8 @@ def _license(value: str) -> str:
 
 
 def _languages(value: Any) -> Any:
+    if value is False:  # what YAML makes of Norwegian
+        raise ValueError('expected a code such as en, Norwegian in quotes: "no"; found false')
     return [value] if isinstance(value, str) else value
 
 

@@ -19,6 +19,7 @@ RepoId = Annotated[str, AfterValidator(_repository)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: no unknown keys, no values of other types, nothing changed."""
+    """A part of the configuration: no unknown keys, no values of other types, no infinity or
+    NaN, nothing changed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
