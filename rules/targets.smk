@@ -18,7 +18,9 @@ if (
     and Path(workflow.main_snakefile).resolve() == Path(ROOT, "Snakefile").resolve()
 ):
     for target in asked_for():
-        made = any(target == known.name or known.is_producer(target) for known in workflow.rules)
+        # Where results are in a storage, rules make addresses in it.
+        file = workflow.modifier.path_modifier.apply_default_storage(target)
+        made = any(target == known.name or known.is_producer(file) for known in workflow.rules)
         # Snakemake takes a file that is there for itself.
         if not made and (target.startswith("results") or not Path(target).is_file()):
             # Without the folders, which are rules as well.

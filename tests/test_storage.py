@@ -103,7 +103,7 @@ def test_results_in_the_bucket_are_what_they_are_here(
     stored: Workflow, server: S3Server, first: Workflow
 ) -> None:
     files = {f.name: f.read_bytes() for f in (first.work / DELIVERED).iterdir()}
-    assert len(files) == 7
+    assert len(files) == 8
     keys = server.keys("exports")
     assert {f"mine/{DELIVERED}/{name}" for name in files} <= keys
     for name, content in files.items():
