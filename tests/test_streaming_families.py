@@ -189,7 +189,7 @@ def test_fp32_recognises_what_pytorch_does(finished: Families, name: str) -> Non
         ids = search.decode(transducer, audio.read(finished.work / row["wav"]))
         text = "".join(symbols[i] for i in ids).replace("▁", " ")
         assert row["ncnn"].split() == text.split()
-        assert len(ids) > 5
+        assert len(ids) > 3
 
 
 @pytest.mark.parametrize(
