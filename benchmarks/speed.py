@@ -76,7 +76,7 @@ class Checkout:
 
     def _export(self) -> tuple[Path, list[str]]:
         work = self._new("digits")
-        shutil.copytree(DIGITS, work / "models" / "digits")
+        shutil.copytree(DIGITS.parent, work / "models")
         shutil.copy(self._project / "config.yaml", work)
         return work, []
 
