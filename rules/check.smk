@@ -26,11 +26,7 @@ rule check_audio:
         mem_mb=memory(400),
         runtime=minutes(10, per_minute=0.1, audio_mb=evaluation_mb),
     params:
-        options=lambda wildcards, input: " ".join(
-            f"--{name} {shlex.join(files)}"
-            for name in ("wavs", "listed", "transcripts")
-            if (files := [input[name]] if isinstance(input[name], str) else input[name])
-        ),
+        options=options(("wavs", "listed", "transcripts")),
         evaluation=lambda wildcards: evaluation_options(wildcards.model),
         code=code("check_audio", "soundfile", "soxr"),
     message:

@@ -51,7 +51,7 @@ rule verify_target:
             for precision in CONFIG.precisions_of(wildcards.model)
         ),
         quantized=QUANTIZED,
-        wavs=lambda wildcards, input: f"--wavs {shlex.join(input.wavs)}" if input.wavs else "",
+        wavs=options(("wavs",)),
         tolerance=CONFIG.verification.target_tolerance,
         code=code("verify_target", "ncnn", "sherpa-ncnn", "soundfile", "soxr"),
     message:

@@ -77,7 +77,7 @@ rule decode_pytorch:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
-        hotwords=hotwords_option,
+        hotwords=options(("hotwords",)),
         cache=cache_of,
         code=code("decode_pytorch", "torch", "kaldi-native-fbank", "soundfile"),
     message:
@@ -119,7 +119,7 @@ rule decode_sherpa_ncnn:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=decoded_mb),
     params:
         decoding=decoding_arguments,
-        hotwords=hotwords_option,
+        hotwords=options(("hotwords",)),
         cache=cache_of,
         code=code("decode_sherpa_ncnn", "sherpa-ncnn", "soundfile"),
     message:
@@ -251,7 +251,7 @@ rule measure_speed:
     params:
         precisions=given_by_precision("--precision"),
         decoding=decoding_arguments,
-        hotwords=hotwords_option,
+        hotwords=options(("hotwords",)),
         rounds=CONFIG.evaluation.rounds,
         threads=CONFIG.transcription.threads,
         code=code("measure_speed", "sherpa-ncnn"),

@@ -197,8 +197,3 @@ def origins_of(name):
     if model.source != "huggingface":
         return {}
     return discovered.origins(FOUND.get(name, []), model.repo_id)
-
-
-def hotwords_option(wildcards, input):
-    """The hotwords, for the scripts."""
-    return f"--hotwords {shlex.join(input.hotwords)}" if input.hotwords else ""

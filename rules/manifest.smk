@@ -29,16 +29,9 @@ rule manifest:
     params:
         config=lambda wildcards: json.dumps(configuration_of(wildcards.model)),
         max_rise=lambda wildcards: json.dumps(
-            {
-                precision: limit
-                for precision, limit in CONFIG.evaluation.max_rise.items()
-                if model_of(wildcards).evaluation
-                and precision in CONFIG.precisions_of(wildcards.model)
-            }
+            allowed_rises(wildcards.model, CONFIG.precisions_of(wildcards.model))
         ),
-        evaluation=lambda wildcards, input: (
-            f"--evaluation {shlex.join(input.evaluation)}" if input.evaluation else ""
-        ),
+        evaluation=options(("evaluation",)),
         code=code("manifest", *provenance.DISTRIBUTIONS),
     message:
         "{wildcards.model}: writing the manifest"

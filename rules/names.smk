@@ -95,6 +95,18 @@ def given_by_precision(option):
     )
 
 
+def options(names):
+    """A rule's parameter: inputs as options of a script, those that there are."""
+
+    def given(wildcards, input):
+        for name, files in input.items():
+            if name in names and files:
+                words = [files] if isinstance(files, str) else files
+                yield f"--{name.replace('_', '-')} {shlex.join(words)}"
+
+    return lambda wildcards, input: " ".join(given(wildcards, input))
+
+
 def of_every_precision(path):
     """A path with {precision} in it, for each precision of a model."""
     return lambda wildcards: expand(

@@ -156,8 +156,8 @@ rule quantize:
             if wildcards.precision in SEARCHED
             else f"--recipe {shlex.quote(recipe(wildcards).for_layers().to_json())}"
         ),
-        found=lambda wildcards, input: f"--found {shlex.quote(input.found)}" if input.found else "",
-        table=lambda wildcards, input: f"--table {shlex.quote(input.table)}" if input.table else "",
+        found=options(("found",)),
+        table=options(("table",)),
         code=code("quantize"),
     message:
         "{wildcards.model}: quantizing the {wildcards.part} for {wildcards.precision}"
@@ -211,10 +211,8 @@ rule verify_int8:
         runtime=minutes(5, per_gb=20, per_minute=10, audio_mb=compared_mb),
     params:
         limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
-        calibration=lambda wildcards, input: (
-            f"--calibration {shlex.quote(input.calibration)}" if input.calibration else ""
-        ),
-        found=lambda wildcards, input: f"--found {shlex.quote(input.found)}" if input.found else "",
+        calibration=options(("calibration",)),
+        found=options(("found",)),
         recipes=lambda wildcards: (
             ""
             if wildcards.precision in SEARCHED

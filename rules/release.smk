@@ -130,11 +130,7 @@ rule publish_model:
         options=options((*ABOUT, "archive")),
         precisions=released,
         quantized=lambda wildcards: [p for p in released(wildcards) if p in QUANTIZED],
-        max_rise=lambda wildcards: " ".join(
-            f"--max-rise {shlex.quote(precision)} {points}"
-            for precision, points in CONFIG.evaluation.max_rise.items()
-            if precision in released(wildcards) and model_of(wildcards).evaluation
-        ),
+        max_rise=lambda wildcards: json.dumps(allowed_rises(wildcards.model, released(wildcards))),
         repo_id=lambda wildcards: release_of(wildcards.model).repo_id,
         revision=lambda wildcards: release_of(wildcards.model).revision,
         public=lambda wildcards: "" if release_of(wildcards.model).private else "--public",
@@ -146,7 +142,7 @@ rule publish_model:
         " {params.options}"
         " --precisions {params.precisions}"
         " --quantized {params.quantized}"
-        " {params.max_rise}"
+        " --max-rise {params.max_rise:q}"
         " --repo-id {params.repo_id:q}"
         " --revision {params.revision:q}"
         " {params.public}"

@@ -53,18 +53,6 @@ def about_release(wildcards):
     return {key: expand(path, model=wildcards.model) for key, path in found.items()}
 
 
-def options(names):
-    """A rule's parameter: inputs as options of a script, those that there are."""
-
-    def given(wildcards, input):
-        for name, files in input.items():
-            if name in names and files:
-                words = [files] if isinstance(files, str) else files
-                yield f"--{name.replace('_', '-')} {shlex.join(words)}"
-
-    return lambda wildcards, input: " ".join(given(wildcards, input))
-
-
 ABOUT = ("manifest", "verification", "headroom", "targets", "evaluation")
 
 

@@ -121,11 +121,7 @@ rule search_recipe:
         limits=lambda wildcards: json.dumps(PRECISIONS[wildcards.precision].limits()),
         seconds=lambda wildcards: PRECISIONS[wildcards.precision].auto.seconds,
         scoring=lambda wildcards: scoring_options,
-        options=lambda wildcards, input: " ".join(
-            f"--{name} {shlex.join([files] if isinstance(files, str) else files)}"
-            for name in ("times", "manifest", "wavs")
-            if (files := input[name])
-        ),
+        options=options(("times", "manifest", "wavs")),
         code=code(
             "search_recipe",
             "ncnn",

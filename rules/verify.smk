@@ -103,7 +103,7 @@ rule measure_headroom:
         mem_mb=memory(600, per_mb=2),
         runtime=minutes(10, per_gb=60),
     params:
-        wavs=lambda wildcards, input: f"--wavs {shlex.join(input.wavs)}" if input.wavs else "",
+        wavs=options(("wavs",)),
         code=code("measure_headroom", "ncnn", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
         "{wildcards.model}: measuring the headroom in fp16"

@@ -70,6 +70,13 @@ def gate(wildcards):
     return f"results/{wildcards.model}/evaluation/{wildcards.precision}.json" if gated else []
 
 
+def allowed_rises(name, precisions):
+    """By how much error rates may rise, of those precisions that have a limit."""
+    if not CONFIG.models[name].evaluation:
+        return {}
+    return {p: x for p, x in CONFIG.evaluation.max_rise.items() if p in precisions}
+
+
 def evaluations(wildcards):
     """The evaluation of each precision of a model, if it is evaluated."""
     if not model_of(wildcards).evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from transducer2ncnn.families.modules import Transducer
 from transducer2ncnn.formats import param, weights
 from transducer2ncnn.quantization import apply
 from transducer2ncnn.quantization.recipes import Recipe
+from transducer2ncnn.speech.features import fbank
 from transducer2ncnn.verification import reference
 from transducer2ncnn.workflow.config import Verification
 
@@ -78,6 +79,25 @@ def random_toy(**sizes: int) -> Transducer:
     torch.manual_seed(0)
     architecture = family.architecture(family.sizes(**small | sizes), settings)
     return model.untrained(family, architecture).eval().requires_grad_(False)
+
+
+def last_of_speech_is_seen(
+    outputs_of: Callable[[np.ndarray], Iterable[np.ndarray]], tail_seconds: float
+) -> bool:
+    """Whether the frame of output that stands for the last of speech is there, and sees it.
+
+    Args:
+        outputs_of: from features, (T, 80), to the encoder's frames, segment by segment.
+        tail_seconds: silence behind two seconds of speech.
+    """
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16000 * 2).astype(np.float32)
+    silence = np.zeros(int(tail_seconds * 16000), dtype=np.float32)
+    features = fbank(np.concatenate([samples, silence]), 80)[:-1]  # none but sherpa-ncnn's
+    outputs = []
+    for change in (0, 1):
+        features[199] += change
+        outputs.append(np.concatenate(list(outputs_of(features))))
+    return bool((outputs[0][199 // 4] != outputs[1][199 // 4]).any())
 
 
 #: Files whose tests run the workflow, longest first: begun last, one would leave a core waiting.

@@ -232,11 +232,11 @@ from transducer2ncnn.evaluation import decoding
 from transducer2ncnn.evaluation.heard import Heard
 from transducer2ncnn.speech import recordings
 cache = decoding.Cache(sys.argv[1], "x")
-def hear(samples):
-    print("hearing", flush=True)
+def recognise(samples):
+    print("decoding", flush=True)
     time.sleep(0.02)
     return Heard(["A"] * 10000, "A " * 10000)
-decoding.fill(cache, recordings.check(sys.argv[2]), hear, "test")
+decoding.fill(cache, recordings.check(sys.argv[2]), recognise, "test")
 """
 
 

@@ -26,7 +26,7 @@ SOURCES = [
     "profiles",
 ]
 
-#: Jobs that sum up a model, and hang on nearly everything.
+#: Jobs that sum up a model, and depend on nearly everything.
 SUMMING_UP = ("listing the rules that make it", "making the report")
 
 #: Limits of quantized precisions. The models are random: what is best among equals depends on

@@ -6,7 +6,7 @@ from transducer2ncnn.base import errors, files, reading
 from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.release import card, contents
 from transducer2ncnn.report import artifacts
-from workflow_scripts.release_arguments import add_contents, add_release, targets
+from workflow_scripts.release_arguments import add_contents, add_release
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         headroom=reading.read_json(args.headroom),
         verification=artifacts.by_precision(args.verification),
         evaluation=artifacts.by_precision(args.evaluation),
-        targets=targets(args.targets),
+        targets=artifacts.by_processor(args.targets),
         speed=reading.read_json(args.speed) if args.speed else None,
         wavs=[*contents.wavs(args.wavs).values()],
         texts={

@@ -37,10 +37,7 @@ def main() -> None:
         verification=artifacts.by_precision(args.verification),
         quantization=artifacts.by_precision(args.quantization),
         searches=artifacts.by_precision(args.searches),
-        targets={
-            name.removeprefix("target-"): found
-            for name, found in artifacts.by_precision(args.targets).items()
-        },
+        targets=artifacts.by_processor(args.targets),
         evaluation=artifacts.by_precision(args.evaluation),
         recordings=artifacts.read_recordings(args.recordings) if args.recordings else {},
         **optional,

@@ -1,16 +1,16 @@
 """Measure how near a model's numbers come to what fp16 holds; refuse what is beyond."""
 
 import argparse
-import json
 import math
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from transducer2ncnn.base import errors, files, isolated
+from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.families.registry import described
+from transducer2ncnn.formats import npz
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import SAMPLE_RATE
 from transducer2ncnn.verification import headroom, proof
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     args = parser.parse_args()
 
-    architecture = described(json.loads(args.description.read_text()))
+    architecture = described(reading.read_json(args.description))
     recordings = read(args.wavs)
-    with np.load(args.reference) as arrays:
+    with npz.opened(args.reference, "PyTorch's outputs") as arrays:
         modules = {
             part: [(x.kind, x.name) for x in proof.from_arrays(arrays, part).modules]
             for part in PARTS

@@ -9,17 +9,14 @@ from transducer2ncnn.evaluation import decoding
 from transducer2ncnn.quantization import groups, sensitivity
 from transducer2ncnn.speech import audio
 from transducer2ncnn.workflow.staleness import versions
-from workflow_scripts.arguments import add_keep, add_ncnn_files, ncnn_files
+from workflow_scripts.arguments import add_layers, ncnn_files
 
 DISTRIBUTIONS = ("ncnn", "kaldi-native-fbank", "soundfile", "soxr")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_ncnn_files(parser)
-    parser.add_argument("--description", required=True, type=Path, help="model.json")
-    add_keep(parser)
-    parser.add_argument("--wavs", required=True, nargs="+", type=Path)
+    add_layers(parser)
     parser.add_argument("--shard", required=True, type=int, help="from 1 on")
     parser.add_argument("--shards", required=True, type=int)
     parser.add_argument("--cache", required=True, type=Path, help="folder of what was measured")

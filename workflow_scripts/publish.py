@@ -1,6 +1,7 @@
 """Publish an archive to the Hugging Face Hub, if all that was to pass has passed."""
 
 import argparse
+import json
 from pathlib import Path
 
 from transducer2ncnn.base import errors, files, reading
@@ -8,21 +9,14 @@ from transducer2ncnn.base.fingerprints import fingerprint
 from transducer2ncnn.release import archive, contents, gates, upload
 from transducer2ncnn.report import artifacts
 from transducer2ncnn.workflow import provenance
-from workflow_scripts.release_arguments import add_release, targets
+from workflow_scripts.release_arguments import add_release
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_release(parser)
     parser.add_argument("--quantized", nargs="*", default=[], help="which precisions are")
-    parser.add_argument(
-        "--max-rise",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("PRECISION", "POINTS"),
-        help="by how much its word error rate may be above PyTorch's",
-    )
+    parser.add_argument("--max-rise", required=True, type=json.loads, help="points by precision")
     parser.add_argument("--archive", required=True, type=Path)
     parser.add_argument("--repo-id", required=True)
     parser.add_argument("--revision", required=True, help="a branch")
@@ -35,9 +29,9 @@ def main() -> None:
         verification=artifacts.by_precision(args.verification),
         headroom=reading.read_json(args.headroom),
         quantized=args.quantized,
-        targets=targets(args.targets),
+        targets=artifacts.by_processor(args.targets),
         evaluation=artifacts.by_precision(args.evaluation),
-        max_rise={precision: float(points) for precision, points in args.max_rise},
+        max_rise=args.max_rise,
     )
     gates.check(checked)
     differences = list(provenance.differences(args.manifest.parent))

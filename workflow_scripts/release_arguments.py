@@ -2,13 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from transducer2ncnn.report import artifacts
-
-Json = dict[str, Any]
 
 
 def add_release(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +13,6 @@ def add_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--headroom", required=True, help="headroom.json")
     parser.add_argument("--targets", nargs="+", default=[], help="target-<cpu>.json")
     parser.add_argument("--evaluation", nargs="+", default=[], help="<precision>.json")
-
-
-def targets(paths: Iterable[str]) -> dict[str, Json]:
-    """What was found on emulated processors, by their names."""
-    found = artifacts.by_precision(paths)
-    return {name.removeprefix("target-"): x for name, x in found.items()}
 
 
 def add_contents(parser: argparse.ArgumentParser) -> None:

@@ -8,15 +8,12 @@ import numpy as np
 from transducer2ncnn.base import errors, files, isolated, reading
 from transducer2ncnn.quantization import groups, timing
 from transducer2ncnn.speech import audio
-from workflow_scripts.arguments import add_keep, add_ncnn_files, ncnn_files
+from workflow_scripts.arguments import add_layers, ncnn_files
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_ncnn_files(parser)
-    parser.add_argument("--description", required=True, type=Path, help="model.json")
-    add_keep(parser)
-    parser.add_argument("--wavs", required=True, nargs="+", type=Path)
+    add_layers(parser)
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
 

@@ -6,7 +6,7 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NoReturn
 
@@ -18,6 +18,12 @@ class UserError(Exception):
 def shown(text: str, limit: int = 100) -> str:
     """A text from a file, cut to what a message can show of it."""
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are; empty where there is none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def end_quietly_when_interrupted() -> None:

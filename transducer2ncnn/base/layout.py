@@ -17,6 +17,9 @@ STEM = "_jit_trace-pnnx.ncnn"
 #: The script in each folder for sherpa-ncnn that runs the folder on recordings.
 TRANSCRIBE = "transcribe.py"
 
+#: The folder in a model's results that its precisions are delivered in.
+DELIVERED = "sherpa-ncnn"
+
 #: (param, bin) of each part.
 Files = dict[str, tuple[Path, Path]]
 

@@ -50,10 +50,10 @@ def describe(
 
     Returns:
         "points", from the cheapest to the most exact: the "bytes" of the three bins, the "seconds"
-        of the layers that are searched or None, the "error" that is predicted, the mean
-        square by which logits are off, the "change"
-        from the point before in words, the "formats" of layers by part and selector, and what was
-        "measured" or None. "chosen", the number of one. "recipe", how each part is stored then.
+        of the layers that are searched or None, the "error" that is predicted, the mean square by
+        which logits are off, the "change" from the point before in words, the "formats" of layers
+        by part and selector, and what was "measured" or None. "chosen", the number of one.
+        "recipe", how each part is stored then.
     """
     graphs = {part: param_file.read(fp32[part][0]) for part in PARTS}
     layers = {part: [(x.name, x.type) for x in graph.layers] for part, graph in graphs.items()}

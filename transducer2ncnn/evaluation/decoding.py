@@ -78,14 +78,14 @@ def share(utterances: list[Utterance], shard: int, shards: int) -> list[Utteranc
 
 
 def fill(
-    cache: Cache, utterances: list[Utterance], hear: Callable[[np.ndarray], Heard], who: str
+    cache: Cache, utterances: list[Utterance], recognise: Callable[[np.ndarray], Heard], who: str
 ) -> None:
     """Decode utterances into the cache; now and then a line says how far ``who`` is."""
     total = sum(u.duration for u in utterances)
     seconds, said = 0.0, time.monotonic()
     for utterance in utterances:
         try:
-            cache.put(utterance, hear(recordings.read(utterance)))
+            cache.put(utterance, recognise(recordings.read(utterance)))
         except UserError as e:
             raise UserError(f"utterance {utterance.id!r}: {e}") from None
         seconds += utterance.duration

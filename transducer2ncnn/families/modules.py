@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, some
 from transducer2ncnn.families.contract import Architecture, Sizes
+
+#: Tensors that a message names.
+NAMED = 4
 
 
 class DoubleSwish(nn.Module):
@@ -193,7 +196,7 @@ class Shapes:
         if name not in self._tensors:
             raise UserError(
                 f"not {self._what}: tensor {name!r} is missing. "
-                f"The checkpoint holds {some(sorted(self._tensors))}."
+                f"The checkpoint holds {some(sorted(self._tensors), NAMED) or 'nothing'}."
             )
         shape = self._tensors[name].shape
         if len(shape) != rank:
@@ -214,7 +217,7 @@ class Shapes:
             # Readable: encoder.layers.N for the pattern encoder\.layers\.(\d+)\.
             shown = pattern.replace(r"(\d+)", "N").replace("\\", "").rstrip(".")
             raise UserError(
-                f"its tensors {shown} are numbered {some([str(n) for n in numbers])}. "
+                f"its tensors {shown} are numbered {some([str(n) for n in numbers], NAMED)}. "
                 "Expected all from 0 on, without a gap."
             )
         return len(numbers)
@@ -255,7 +258,8 @@ def check_tensors(
     if missing or unexpected:
         raise UserError(
             f"not {what} of icefall's {', '.join(recipes)}: "
-            f"missing {some(missing)}; unexpected {some(unexpected)}."
+            f"missing {some(missing, NAMED) or 'nothing'}; unexpected "
+            f"{some(unexpected, NAMED) or 'nothing'}."
         )
     for name, tensor in expected.items():
         if tensors[name].shape != tensor.shape:
@@ -263,11 +267,3 @@ def check_tensors(
                 f"tensor {name!r} has shape {tuple(tensors[name].shape)}; the checkpoint's other "
                 f"tensors ask for {tuple(tensor.shape)}."
             )
-
-
-def some(names: list[str], limit: int = 4) -> str:
-    """The first of some names, and how many more there are."""
-    if not names:
-        return "nothing"
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from transducer2ncnn.base import isolated
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, some
 from transducer2ncnn.base.layout import Files
 from transducer2ncnn.formats.scale_table import as_written
 from transducer2ncnn.quantization import agreement, ranges, rounding
@@ -146,10 +146,9 @@ def refusals(examined: Examined, limits: Limits, precision: str) -> Iterator[tup
     """Each check that a precision fails, by name, and why."""
     if examined.wrong_arrays:
         names = [f"{part} {layer} {array}" for part, layer, array in examined.wrong_arrays]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         yield (
             "weights",
-            f"its weights are not fp32's, rounded by their scales: {', '.join(names[:3])}{more}. "
+            f"its weights are not fp32's, rounded by their scales: {some(names, 3)}. "
             "Remove the files and make them again.",
         )
     if wrong := list(_wrong_scales(examined)):

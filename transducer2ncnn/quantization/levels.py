@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from transducer2ncnn.base.errors import some
 from transducer2ncnn.quantization.sharing import Measured
 
 #: Below this level, in dB of full scale, a recording is silent: speech in 16 bits is not there.
@@ -34,10 +35,9 @@ def silent(calibration: Mapping[str, Measured]) -> Iterator[str]:
     """A warning of calibration recordings that are silent, if some are."""
     names = [wav for wav, x in calibration.items() if x.level < SILENT]
     if names:
-        first = ", ".join(f"{wav} ({shown(calibration[wav].level)})" for wav in names[:NAMED])
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        first = some([f"{wav} ({shown(calibration[wav].level)})" for wav in names], NAMED)
         yield (
-            f"{len(names)} of {len(calibration)} calibration recordings are silent: {first}{more}. "
+            f"{len(names)} of {len(calibration)} calibration recordings are silent: {first}. "
             "int8 learns nothing from them."
         )
 

@@ -11,15 +11,12 @@ import soundfile
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.fingerprints import fingerprint
-from transducer2ncnn.base.layout import PARTS, STEM, TRANSCRIBE
+from transducer2ncnn.base.layout import DELIVERED, PARTS, TRANSCRIBE, file_name
 from transducer2ncnn.speech.features import SAMPLE_RATE
 
 CARD, SUMS, TOKENS, BPE = "README.md", "SHA256SUMS", "tokens.txt", "bpe.model"
 WAVS = "test_wavs"
 TRANSCRIPTS = f"{WAVS}/transcripts.tsv"
-
-#: The folder in a model's results that its precisions are delivered in.
-DELIVERED = "sherpa-ncnn"
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,9 @@ _KINDS = sorted(f"{part}.{kind}" for part in PARTS for kind in ("param", "bin"))
 def _kind(name: str) -> str:
     """The part and the kind of a network's file, by its name; empty for any other."""
     for part in PARTS:
-        for int8 in ("", ".int8"):
-            for kind in ("param", "bin"):
-                if name == f"{part}{STEM}{int8}.{kind}":
-                    return f"{part}.{kind}"
+        for kind in ("param", "bin"):
+            if name in (file_name(part, "fp16", kind), file_name(part, "int8", kind)):
+                return f"{part}.{kind}"
     return ""
 
 

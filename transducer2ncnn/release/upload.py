@@ -20,9 +20,9 @@ from huggingface_hub import errors as hf_errors
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.reading import read_text
 from transducer2ncnn.release.contents import SUMS, read_sums
-from transducer2ncnn.source import answers, hub
-from transducer2ncnn.source.hub import HubFile
+from transducer2ncnn.source import answers, hub, repository
 from transducer2ncnn.source.persistence import UnreachableError, persistent, said
+from transducer2ncnn.source.repository import HubFile
 
 #: What a commit onto another parent than the branch's head is answered with.
 CONFLICTS = (409, 412)
@@ -178,7 +178,7 @@ def _difference(
     changed = {
         name: path
         for name, path in sorted(files.items())
-        if name not in listed or not hub.is_whole(path, listed[name])
+        if name not in listed or not repository.is_whole(path, listed[name])
     }
     before = _release_before(target, head, listed.get(SUMS))
     return _Difference(head, changed, sorted((before & listed.keys()) - files.keys()))

@@ -56,6 +56,11 @@ def by_precision(paths: Iterable[str | Path]) -> dict[str, Json]:
     return {Path(path).name.removesuffix(".json"): reading.read_json(path) for path in paths}
 
 
+def by_processor(paths: Iterable[str | Path]) -> dict[str, Json]:
+    """Files of what was found on emulated processors, by their names."""
+    return {name.removeprefix("target-"): x for name, x in by_precision(paths).items()}
+
+
 def read_recordings(path: str | Path) -> dict[str, Json]:
     """The lines of the evaluation's manifest.jsonl by id.
 

@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
-from transducer2ncnn.base.errors import shown
+from transducer2ncnn.base.errors import shown, some
 from transducer2ncnn.families import registry
 from transducer2ncnn.families.contract import Family
 from transducer2ncnn.families.settings import Value
@@ -248,8 +248,7 @@ def _distinct(files: Iterable[HubFile]) -> list[HubFile]:
 
 
 def _listed(files: Sequence[HubFile]) -> str:
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    return ", ".join(f"{shown(f.path, 200)} ({_size(f)})" for f in files[:SHOWN]) + more
+    return some([f"{shown(f.path, 200)} ({_size(f)})" for f in files], SHOWN)
 
 
 def _size(file: HubFile) -> str:

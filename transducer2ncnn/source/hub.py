@@ -126,15 +126,6 @@ def download(repo_id: str, commit: str, file: HubFile, target: str | Path) -> No
         ) from None
 
 
-def is_whole(path: Path, file: HubFile) -> bool:
-    """Whether a file is here as the Hub states it."""
-    return (
-        path.is_file()
-        and path.stat().st_size == file.size
-        and repository.hash_of(path, file) == file.hash
-    )
-
-
 def _forget(path: Path) -> None:
     """Take a file out of the client's cache, which would hand it out again."""
     path.resolve().unlink()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, some
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ class Snapshot:
         suffix = path.rsplit(".", 1)[-1]
         alike = [file.path for file in self.files if file.path.endswith(f".{suffix}")]
         there = alike or [file.path for file in self.files]
-        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
         return UserError(
             f"{key}: {self.repo_id} has no {path!r} at {self.revision} (commit {self.commit}). "
-            f"There: {', '.join(there[:8]) or 'no files'}{more}."
+            f"There: {some(there, 8) or 'no files'}."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.base.errors import UserError, some
 
 #: Ends of names, in lower case, of what soundfile reads.
 READABLE = frozenset(
@@ -48,10 +48,8 @@ def recordings_in(folder: str | Path) -> list[str]:
             if not name.startswith(".") and kind in READABLE | UNREADABLE:
                 (found if kind in READABLE else unreadable).append(os.path.join(parent, name))
     if unreadable:
-        shown = ", ".join(sorted(unreadable)[:NAMED])
-        more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         raise UserError(
-            f"{shown}{more}: cannot be read. Convert them, as by ffmpeg -i x.m4a -ar 16000 x.wav, "
-            "or leave them out with a pattern such as wavs/*.wav"
+            f"{some(sorted(unreadable), NAMED)}: cannot be read. Convert them, as by ffmpeg -i "
+            "x.m4a -ar 16000 x.wav, or leave them out with a pattern such as wavs/*.wav"
         )
     return sorted(found)

@@ -8,18 +8,18 @@ sources of packages do not have can be put into the folder by hand.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import scratch, write_json
+from transducer2ncnn.base.fingerprints import fingerprint
 
 #: Debian's packages: name, architecture, version, SHA-256.
 DEBIAN = (
@@ -222,7 +222,8 @@ def install(folder: str | Path) -> None:
 
 
 def _debs(packages: Path) -> list[Path]:
-    missing = [x for x in DEBIAN if _with_digest(packages, "*.deb", x[3]) is None]
+    there = _by_digest(packages, "*.deb")
+    missing = [x for x in DEBIAN if x[3] not in there]
     if missing:
         with scratch(packages) as root:
             settings = _apt_settings(root)
@@ -232,8 +233,9 @@ def _debs(packages: Path) -> list[Path]:
             _call(["apt-get", *settings, "download", *names], "fetch Debian's packages", root)
             for deb in root.glob("*.deb"):
                 deb.rename(packages / deb.name)
+        there = _by_digest(packages, "*.deb")
     return [
-        _pinned(packages, "*.deb", digest, f"{name}_{version}_{arch}.deb")
+        _pinned(packages, there, digest, f"{name}_{version}_{arch}.deb")
         for name, arch, version, digest in DEBIAN
     ]
 
@@ -257,7 +259,8 @@ def _apt_settings(root: Path) -> list[str]:
 
 
 def _wheels(packages: Path) -> list[Path]:
-    missing = [x for x in WHEELS if _with_digest(packages, "*.whl", x[2]) is None]
+    there = _by_digest(packages, "*.whl")
+    missing = [x for x in WHEELS if x[2] not in there]
     if missing:
         with scratch(packages) as root:
             wanted = root / "requirements.txt"
@@ -274,29 +277,24 @@ def _wheels(packages: Path) -> list[Path]:
             _call(command, "fetch wheels for aarch64")
             for wheel in root.glob("*.whl"):
                 wheel.rename(packages / wheel.name)
+        there = _by_digest(packages, "*.whl")
     return [
-        _pinned(packages, "*.whl", digest, f"{name} {version} for aarch64")
+        _pinned(packages, there, digest, f"{name} {version} for aarch64")
         for name, version, digest in WHEELS
     ]
 
 
-def _with_digest(packages: Path, pattern: str, digest: str) -> Path | None:
-    found = (
-        path
-        for path in sorted(packages.glob(pattern))
-        if hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    )
-    return next(found, None)
+def _by_digest(packages: Path, pattern: str) -> dict[str, Path]:
+    return {fingerprint(path)["sha256"]: path for path in sorted(packages.glob(pattern))}
 
 
-def _pinned(packages: Path, pattern: str, digest: str, name: str) -> Path:
-    path = _with_digest(packages, pattern, digest)
-    if path is None:
+def _pinned(packages: Path, there: Mapping[str, Path], digest: str, name: str) -> Path:
+    if digest not in there:
         raise UserError(
             f"{packages}: no file there is {name} with the SHA-256 {digest}. Expected the package "
             "of Debian 12 or PyPI that is pinned; put it there, or leave `targets` out."
         )
-    return path
+    return there[digest]
 
 
 def _call(

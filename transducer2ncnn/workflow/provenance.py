@@ -15,13 +15,12 @@ from typing import Any
 from transducer2ncnn.base import reading
 from transducer2ncnn.base.errors import UserError, shown
 from transducer2ncnn.base.fingerprints import Fingerprint, difference
+from transducer2ncnn.base.layout import DELIVERED
 from transducer2ncnn.base.paths import is_inside
 
 #: The libraries that an exported model depends on.
 DISTRIBUTIONS = ("torch", "pnnx", "ncnn", "sherpa-ncnn")
 
-#: The folder in a model's results whose files are delivered.
-DELIVERED = "sherpa-ncnn"
 #: The folder beside it with a record for each precision, written by the job that delivered it.
 RECORDS = "delivered"
 

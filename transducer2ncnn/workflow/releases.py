@@ -31,22 +31,15 @@ def _version(value: Any) -> Any:
     return value
 
 
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError(
-            f"expected letters, digits, '.', '_' and '-', the first a letter or a digit; found "
-            f"{value!r}"
-        )
-    return value
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    """A text that a pattern fits; ``expected`` says what that is."""
 
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"expected {expected}; found {value!r}")
+        return value
 
-def _license(value: str) -> str:
-    if not LICENSE.fullmatch(value):
-        raise ValueError(
-            f"expected a licence by the Hub's name for it, such as apache-2.0, or other; found "
-            f"{value!r}"
-        )
-    return value
+    return AfterValidator(check)
 
 
 def _languages(value: Any) -> Any:
@@ -55,38 +48,30 @@ def _languages(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _language(value: str) -> str:
-    if not LANGUAGE.fullmatch(value):
-        raise ValueError(
-            f"expected a code of two or three letters, such as en, or multilingual; found {value!r}"
-        )
-    return value
-
-
-def _dataset(value: str) -> str:
-    if not DATASET.fullmatch(value):
-        raise ValueError(
-            f"expected a data set's name, as in its address on the Hub; found {value!r}"
-        )
-    return value
-
-
-def _branch(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError(f"expected a branch, such as main; found {value!r}")
-    return value
-
-
 def _template(path: str) -> str:
     if not is_file(path):
         raise ValueError(f"there is no file {path!r}")
     return path
 
 
+Name = Annotated[
+    str,
+    _matching(NAME, "letters, digits, '.', '_' and '-', the first a letter or a digit"),
+]
+License = Annotated[
+    str, _matching(LICENSE, "a licence by the Hub's name for it, such as apache-2.0, or other")
+]
+Language = Annotated[
+    str, _matching(LANGUAGE, "a code of two or three letters, such as en, or multilingual")
+]
+Dataset = Annotated[str, _matching(DATASET, "a data set's name, as in its address on the Hub")]
+Branch = Annotated[str, _matching(NAME, "a branch, such as main")]
+
+
 class EvaluatedOn(Section):
     """What the recordings are that a model is evaluated on."""
 
-    dataset: Annotated[str, AfterValidator(_dataset)] = Field(
+    dataset: Dataset = Field(
         description="the data set that the `evaluation` is of, by its name on the Hub, such as "
         "`librispeech_asr`"
     )
@@ -98,22 +83,20 @@ class EvaluatedOn(Section):
 class Release(Section):
     """How a model is published."""
 
-    version: Annotated[str, BeforeValidator(_version), AfterValidator(_name)] = Field(
+    version: Annotated[Name, BeforeValidator(_version)] = Field(
         description="a date or a version, which the archive's name ends with. Only a model that "
         "is to be released needs this, `license` and `language`"
     )
-    license: Annotated[str, AfterValidator(_license)] = Field(
+    license: License = Field(
         description="the model's licence by the Hub's name for it, such as `apache-2.0`, or `other`"
     )
     license_name: str | None = Field(None, description="the licence's name, if it is `other`")
     license_link: str | None = Field(None, description="where its text is, if it is `other`")
-    language: Annotated[
-        list[Annotated[str, AfterValidator(_language)]], BeforeValidator(_languages)
-    ] = Field(
+    language: Annotated[list[Language], BeforeValidator(_languages)] = Field(
         min_length=1,
         description="the language that it recognises, a code such as `en`, or a list of them",
     )
-    name: Annotated[str, AfterValidator(_name)] | None = Field(
+    name: Name | None = Field(
         None,
         description="what the archive calls it, between `sherpa-ncnn-` and the version; the "
         "model's name if left out",
@@ -133,7 +116,7 @@ class Release(Section):
         description="the repository on the Hub that it was made from, `<owner>/<name>`; for a "
         "model from the Hub it is known",
     )
-    datasets: list[Annotated[str, AfterValidator(_dataset)]] = Field(
+    datasets: list[Dataset] = Field(
         [], description="the data sets that it was trained on, by their names on the Hub"
     )
     evaluated_on: EvaluatedOn | None = Field(
@@ -145,9 +128,7 @@ class Release(Section):
     repo_id: RepoId | None = Field(
         None, description="the repository on the Hub that it is published to, `<owner>/<name>`"
     )
-    revision: Annotated[str, AfterValidator(_branch)] = Field(
-        "main", description="the branch that it is published to"
-    )
+    revision: Branch = Field("main", description="the branch that it is published to")
     private: bool = Field(
         True,
         description="whether that repository is private: it is made so, and a release that is to "

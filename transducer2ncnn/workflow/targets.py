@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from transducer2ncnn.base.errors import shown
+from transducer2ncnn.base.errors import shown, some
 from transducer2ncnn.workflow.config import Config
 from transducer2ncnn.workflow.precisions import Auto
 
@@ -96,6 +96,4 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return (", ".join(names[:LISTED]) or "none") + more
+    return some(list(names), LISTED) or "none"
