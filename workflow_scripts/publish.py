@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_release(parser)
     parser.add_argument("--quantized", nargs="*", default=[], help="which precisions are")
-    parser.add_argument("--max-rise", required=True, type=json.loads, help="points by precision")
+    parser.add_argument("--max-rise", default={}, type=json.loads, help="points by precision")
     parser.add_argument("--archive", required=True, type=Path)
     parser.add_argument("--repo-id", required=True)
     parser.add_argument("--revision", required=True, help="a branch")
