@@ -13,10 +13,11 @@ from snakemake.exceptions import WorkflowError
 from transducer2ncnn.base.layout import PARTS
 from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
-from transducer2ncnn.workflow.environment import set_up_scripts
+from transducer2ncnn.workflow.environment import set_up_scripts, use_large_pages
 from transducer2ncnn.workflow.precisions import Auto
 
 set_up_scripts(ROOT)
+use_large_pages()
 
 if not config:
     refuse(

@@ -24,13 +24,13 @@ def main() -> None:
 
     if args.sizes:
         model.check_stated(args.checkpoint, args.family, args.sizes)
-    description = model.describe(args.checkpoint, args.family, args.settings, args.origins)
+    network, description = model.inspect(args.checkpoint, args.family, args.settings, args.origins)
     for name, value in description["sizes"].items():
         print(f"{name}: {value}")
     for name, value in description["settings"].items():
         print(f"{name}: {value}, from {description['settings_from'][name]}")
     # What the layers of the ncnn files are called in PyTorch, for who names them so.
-    executed = pytorch.executed(model.load_described(args.checkpoint, description))
+    executed = pytorch.executed(network)
     modules = {part: [f"{kind} {name}" for kind, name in of] for part, of in executed.items()}
     files.write_json(args.output, description | {"modules": modules})
     counts = ", ".join(f"{part} {count:,}" for part, count in description["parameters"].items())

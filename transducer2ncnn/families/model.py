@@ -54,7 +54,7 @@ def load_described(
     """The same of a model that was described before: what it is has been settled.
 
     Args:
-        description: what ``describe`` returned.
+        description: what ``inspect`` found.
     """
     architecture = registry.described(description)
     family = registry.find(description["family"])
@@ -179,13 +179,13 @@ def weighted_modules(
     }
 
 
-def describe(
+def inspect(
     checkpoint: str | Path,
     family: str,
     settings: Mapping[str, Value] | None = None,
     taken_from: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """What the later steps need to know of a checkpoint without opening it again.
+) -> tuple[Transducer, dict[str, Any]]:
+    """A model, and its description: what later steps need to know without opening it again.
 
     Args:
         settings: those that the configuration states.
@@ -197,7 +197,7 @@ def describe(
     found = registry.find(family)
     model, settled = _load(checkpoint, found, settings or {}, PARTS, taken_from or {})
     counts = {part: _num_parameters(model.part(part)) for part in PARTS}
-    return {
+    return model, {
         "family": family,
         "sizes": dataclasses.asdict(model.architecture.sizes),
         "settings": dataclasses.asdict(model.architecture.settings),
@@ -205,6 +205,13 @@ def describe(
         "remarks": settled.remarks,
         "parameters": counts | {"total": sum(counts.values())},
     }
+
+
+def describe(
+    checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
+) -> dict[str, Any]:
+    """The description by itself."""
+    return inspect(checkpoint, family, settings)[1]
 
 
 def _num_parameters(module: nn.Module) -> int:

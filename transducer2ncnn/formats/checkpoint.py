@@ -33,7 +33,7 @@ BALANCER_COUNT = ".count"
 class Checkpoint:
     """A checkpoint file, opened: of ``torch.save``, or of safetensors with a state dict in it.
 
-    Nothing in the file is executed. Tensors are mapped from the file, not read, so that a large
+    Nothing in the file is executed. Of its tensors, those that are needed are read, so that a large
     training checkpoint costs only what is used of it.
 
     Raises:
@@ -102,7 +102,7 @@ class Checkpoint:
                 needed[name] = tensor
         self._check_size(needed)
         if self._file is not None:
-            self._file.check(needed.values())
+            needed = self._file.read(needed)
         return _apart(needed)
 
     def _check_size(self, tensors: dict[str, Tensor]) -> None:
@@ -192,7 +192,7 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
     """The effective value of one stored tensor, in fp32: its scale, if it has one, multiplied in.
 
     The stored tensor is overwritten where it is fp32 already, so that a model takes its own size
-    of memory and not twice that. The file it is mapped from stays as it is.
+    of memory and not twice that.
 
     Raises:
         UserError: the value is not finite, or the scale not one number whose exponential fp32

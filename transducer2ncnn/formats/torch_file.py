@@ -11,7 +11,7 @@ import mmap
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class TorchFile:
 
     Attributes:
         content: what was saved, as ``torch_pickle.load`` makes it. Its tensors are mapped from
-            the file: what is written to them stays in memory.
+            the file and not checked: ``read`` has those that are to be computed with.
 
     Raises:
         UserError: the file is missing or damaged, would run code when unpickled, or would grow
@@ -57,8 +57,7 @@ class TorchFile:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        #: Entries known to be whole, and the entry of each storage by its address in memory.
-        self._whole: set[str] = set()
+        #: The entry of each mapped storage, by its address in memory.
         self._entries: dict[int, zipfile.ZipInfo] = {}
         self._storages: dict[tuple[str, torch.dtype], Tensor] = {}
         foreign.check(path)
@@ -76,27 +75,35 @@ class TorchFile:
         except torch_pickle.MalformedError as e:
             raise self._unreadable(f"in its {PICKLE}: {e}") from None
 
-    def check(self, tensors: Iterable[Tensor]) -> None:
-        """Check that what the file holds of these tensors is what was once written there.
+    def read(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """These tensors in memory of their own, what the file holds of them checked.
 
-        A checksum stands in the archive for each storage. Only those of these tensors are read
-        for it: they are about to be read anyway, and the optimizer's, twice as large, are not.
+        A checksum stands in the archive for each storage. Only those of these tensors are read:
+        the optimizer's are twice as large. Memory of its own is in large pages where the system
+        has them (``environment.use_large_pages``), and a mapped file never is.
 
         Raises:
             UserError: naming the entry that is damaged.
         """
-        for tensor in tensors:
-            entry = self._entries.get(tensor.untyped_storage().data_ptr())
-            if entry is not None and entry.filename not in self._whole:
-                start = self._start(entry)
-                with memoryview(self._map) as content:
-                    if zlib.crc32(content[start : start + entry.file_size]) != entry.CRC:
-                        raise self._damaged(entry)
-                self._whole.add(entry.filename)
+        storages: dict[int, Tensor] = {}
+        found: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            address = tensor.untyped_storage().data_ptr()
+            entry = self._entries.get(address)
+            if entry is None:  # it has its own already
+                found[name] = tensor
+                continue
+            if address not in storages:
+                storages[address] = self._copied(entry)
+            storage = storages[address].view(tensor.dtype)
+            found[name] = storage.as_strided(
+                tensor.size(), tensor.stride(), tensor.storage_offset()
+            )
+        return found
 
     def _open(self, file: Any) -> None:
         try:
-            # Private: what is written to the tensors never reaches the file.
+            # Private: what might be written to the tensors would not reach the file.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except ValueError:  # an empty file
             raise self._unreadable("it is empty") from None
@@ -200,14 +207,23 @@ class TorchFile:
             raise self._unreadable(f"it does not hold the {count} values of storage {name[:80]!r}")
         if count == 0:
             return torch.empty(0, dtype=dtype)
-        storage = torch.frombuffer(
-            self._map, dtype=torch.uint8, count=size, offset=self._start(entry)
-        )
+        start = self._start(entry)
+        if start % dtype.itemsize:  # another tool's archive; torch aligns its own
+            return self._copied(entry).view(dtype)
+        storage = torch.frombuffer(self._map, dtype=torch.uint8, count=size, offset=start)
         self._entries[storage.untyped_storage().data_ptr()] = entry
-        if storage.data_ptr() % dtype.itemsize:  # another tool's archive; torch aligns its own
-            self.check([storage])
-            storage = storage.clone()
         return storage.view(dtype)
+
+    def _copied(self, entry: zipfile.ZipInfo) -> Tensor:
+        """(bytes,) what an entry holds, checked."""
+        start, size = self._start(entry), entry.file_size
+        copy = torch.frombuffer(self._map, dtype=torch.uint8, count=size, offset=start).clone()
+        # Or what was read of the file would count as this process's memory besides.
+        page = start - start % mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_DONTNEED, page, start + size - page)
+        if zlib.crc32(copy.numpy()) != entry.CRC:
+            raise self._damaged(entry)
+        return copy
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
         """Where an entry's contents begin."""

@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 def mean(paths: Sequence[Path]) -> State:
     """The mean of several checkpoints' ``model``; integers are divided downwards.
 
-    One checkpoint at a time is mapped, so memory is that of one model and one mapped besides.
+    One checkpoint at a time is read, so memory is that of two models.
 
     Raises:
         UserError: a checkpoint cannot be opened safely, or is not of the same model.
@@ -29,7 +29,7 @@ def mean(paths: Sequence[Path]) -> State:
     for path in paths:
         state = Checkpoint(path).state_dict("model")
         if not total:
-            total = {name: _computable(tensor).clone() for name, tensor in state.items()}
+            total = {name: _computable(tensor) for name, tensor in state.items()}
             continue
         _check_same_model(total, state, path, paths[0])
         for name, tensor in state.items():
@@ -60,7 +60,7 @@ def interval_mean(start: Path, end: Path) -> State:
         )
     weight_end = n_end / (n_end - n_start)
     weight_start = 1 - weight_end
-    mean = {name: _computable(t).clone() for name, t in last.state_dict("model_avg").items()}
+    mean = {name: _computable(t) for name, t in last.state_dict("model_avg").items()}
     before = first.state_dict("model_avg")
     _check_same_model(mean, before, start, end)
     for name, tensor in mean.items():
