@@ -147,7 +147,7 @@ def recalibrated(
         graph_file = files[part][0]
         by_name = pairing.by_ncnn_name(param.read(graph_file), observed[part], graph_file)
         for layer, histogram in by_name.items():
-            found = thresholds.input_scale(histogram, Table())
+            found = thresholds.input_scales([histogram], Table())[0]
             scale = np.array([found.scale], np.float32)
             changes[part, layer] = _put("input_scale", scale)
     return Plant(EVERYWHERE, f"calibrated on {what}", changes)

@@ -76,7 +76,7 @@ def test_input_scales_are_the_tools(golden: Observed, tool_log: dict, part: str)
     histograms = by_name(golden, part)
     assert list(histograms) == list(table.inputs)
     for name, histogram in histograms.items():
-        found = thresholds.input_scale(histogram, Table())
+        found = thresholds.input_scales([histogram], Table())[0]
         absmax, threshold, _ = tool_log[name]
         # linear_2 takes the decoder's output, and the tool's decoder has fp16 weights.
         assert found.absmax == pytest.approx(absmax, rel=1e-3 if name == "linear_2" else 1e-4)
@@ -182,7 +182,9 @@ def test_shards_add_up_to_the_same(tmp_path: Path) -> None:
         assert_same(merged, together)
     tables = []
     for i, observed in enumerate((together, merged)):
-        found = {h.layer: thresholds.input_scale(h, Table()).scale for h in observed["encoder"]}
+        found = {
+            h.layer: thresholds.input_scales([h], Table())[0].scale for h in observed["encoder"]
+        }
         scale_table.write(tmp_path / f"{i}.txt", scale_table.ScaleTable({}, found))
         tables.append((tmp_path / f"{i}.txt").read_bytes())
     assert tables[0] == tables[1]
@@ -249,7 +251,7 @@ def test_progress_and_recordings_too_short(capsys: pytest.CaptureFixture) -> Non
 
 def test_no_audio() -> None:
     with pytest.raises(UserError, match=r"nothing went into encoder\.encoder_embed\.conv\.0: "):
-        thresholds.input_scale(observe([])["encoder"][0], Table())
+        thresholds.input_scales([observe([])["encoder"][0]], Table())[0]
 
 
 def test_an_input_that_is_always_zero() -> None:
@@ -257,7 +259,7 @@ def test_an_input_that_is_always_zero() -> None:
     network.decoder.embedding.weight.zero_()
     observed = observing.observe(network, whole([noises([0.5])]))
     with pytest.raises(UserError, match=r"joiner\.decoder_proj is always zero"):
-        thresholds.input_scale(observed["joiner"][1], Table())
+        thresholds.input_scales([observed["joiner"][1]], Table())[0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

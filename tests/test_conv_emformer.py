@@ -41,7 +41,7 @@ from transducer2ncnn.families.modules import Transducer, check_tensors
 from transducer2ncnn.formats import checkpoint, param, sherpa
 from transducer2ncnn.quantization import observing
 from transducer2ncnn.quantization.recipes import Table
-from transducer2ncnn.quantization.thresholds import input_scale
+from transducer2ncnn.quantization.thresholds import input_scales
 from transducer2ncnn.speech import audio
 from transducer2ncnn.speech.features import fbank
 from transducer2ncnn.verification import proof, reference
@@ -601,7 +601,7 @@ def test_thresholds_are_the_real_tools(masked: bool) -> None:
     histograms = {layer.layer: layer for part in observed.values() for layer in part}
     assert histograms.keys() == wanted.keys()
     for name, layer in wanted.items():
-        found = input_scale(histograms[name], Table())
+        found = input_scales([histograms[name]], Table())[0]
         assert found.absmax == pytest.approx(layer["max"], rel=1e-3), name
         assert found.threshold == pytest.approx(layer["threshold"], rel=1e-3), name
         assert found.scale == pytest.approx(layer["scale"], rel=1e-3), name

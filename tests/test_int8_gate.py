@@ -307,9 +307,9 @@ def test_an_input_that_never_changes() -> None:
     histogram = statistics.Histogram("Conv2d", "encoder.conv")
     histogram.add(np.full(1000, -15.9424, np.float32))
     with pytest.raises(UserError, match=r"^the input of encoder\.conv has the same magnitude"):
-        thresholds.input_scale(histogram, Table())
+        thresholds.input_scales([histogram], Table())[0]
     histogram.add(np.array([2.0], np.float32))
-    assert thresholds.input_scale(histogram, Table()).scale > 0
+    assert thresholds.input_scales([histogram], Table())[0].scale > 0
 
 
 # How loud the calibration is

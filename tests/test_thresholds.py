@@ -84,18 +84,18 @@ def test_the_search_against_a_slow_one(kind: str) -> None:
         "few": np.abs(rng.standard_normal(40)),
     }[kind]
     counts = np.histogram(x, bins, (0, x.max()))[0]
-    assert thresholds.search_threshold(counts) == slow_search(counts)
+    assert thresholds.search_thresholds(counts[None])[0] == slow_search(counts)
 
 
 def test_the_first_of_equal_thresholds_wins() -> None:
     # All the mass in the first bins, one group each: every multiple of 128 loses nothing there.
     counts = np.zeros(COARSE_BINS)
     counts[0] = 1
-    assert thresholds.search_threshold(counts) == LEVELS
+    assert thresholds.search_thresholds(counts[None])[0] == LEVELS
 
 
 def test_the_scale_of_a_threshold() -> None:
-    found = thresholds.input_scale(histogram_of(*[0.001] * 1000, 2.0), Table())
+    found = thresholds.input_scales([histogram_of(*[0.001] * 1000, 2.0)], Table())[0]
     bins = found.threshold * COARSE_BINS / 2.0 - 0.5
     assert bins == pytest.approx(round(bins), abs=1e-6)
     assert (found.absmax, found.scale) == (2.0, 127 / found.threshold)
@@ -107,7 +107,7 @@ def test_a_percentile_is_that_of_the_values(per_cent: float) -> None:
     values = np.abs(rng.standard_normal(20_000)).astype(np.float32)
     values[:3000] = 0  # which are values as well
     histogram = histogram_of(*values)
-    found = thresholds.input_scale(histogram, Table("percentile", per_cent))
+    found = thresholds.input_scales([histogram], Table("percentile", per_cent))[0]
     exact = np.percentile(values, per_cent, method="inverted_cdf")
     width = 2.0**histogram.exponent / FINE_BINS
     assert exact <= found.threshold <= exact + width
@@ -116,9 +116,9 @@ def test_a_percentile_is_that_of_the_values(per_cent: float) -> None:
 
 def test_nothing_was_observed() -> None:
     with pytest.raises(UserError, match="nothing went into x: there was no audio"):
-        thresholds.input_scale(histogram_of(), Table())
+        thresholds.input_scales([histogram_of()], Table())[0]
 
 
 def test_an_input_that_is_always_zero() -> None:
     with pytest.raises(UserError, match="the input of x is always zero"):
-        thresholds.input_scale(histogram_of(0.0, 0.0), Table())
+        thresholds.input_scales([histogram_of(0.0, 0.0)], Table())[0]

@@ -79,11 +79,12 @@ def _array(content: bytes) -> np.ndarray:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    shape, _, dtype = read[version](file)
+    shape, is_fortran, dtype = read[version](file)
     size = dtype.itemsize
     for n in shape:
         size *= n
     if dtype.hasobject or size != len(content) - file.tell():
         raise ValueError("it does not hold what its header says")
-    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return array
+    # A copy, for the bytes cannot be written to.
+    values = np.frombuffer(content, dtype, offset=file.tell()).copy()
+    return values.reshape(shape, order="F" if is_fortran else "C")

@@ -221,7 +221,7 @@ class TorchFile:
         # Or what was read of the file would count as this process's memory besides.
         page = start - start % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, page, start + size - page)
-        if zlib.crc32(copy.numpy()) != entry.CRC:
+        if zlib.crc32(copy.numpy().data) != entry.CRC:
             raise self._damaged(entry)
         return copy
 

@@ -46,8 +46,6 @@ def inputs(
     """
     by_name = pairing.by_ncnn_name(graph, histograms, file)
     wanted = tabled(graph, part, modules)
-    return {
-        name: thresholds.input_scale(histogram, part.table)
-        for name, histogram in by_name.items()
-        if name in wanted
-    }
+    scaled = {name: histogram for name, histogram in by_name.items() if name in wanted}
+    found = thresholds.input_scales([*scaled.values()], part.table)
+    return dict(zip(scaled, found, strict=True))

@@ -8,6 +8,7 @@ magnitudes before and after, which is what ncnn's own tool takes; or it is a per
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,12 +48,31 @@ class Found:
     scale: float
 
 
-def input_scale(histogram: Histogram, how: Table) -> Found:
-    """The scale of one layer's input.
+def input_scales(histograms: Sequence[Histogram], how: Table) -> list[Found]:
+    """The scales of some layers' inputs. To search for all thresholds together takes a third of the
+    time of one after the other.
 
     Raises:
-        UserError: nothing was observed, or nothing but zeros or one and the same magnitude.
+        UserError: nothing was observed of one, or nothing but zeros or one and the same magnitude.
     """
+    for histogram in histograms:
+        _check_range(histogram)
+    if how.thresholds == "percentile":
+        thresholds = [percentile(histogram, how.percentile) for histogram in histograms]
+    else:
+        bins = search_thresholds(np.array([*map(coarse, histograms)]).reshape(-1, COARSE_BINS))
+        thresholds = [
+            (number + 0.5) * histogram.absmax / COARSE_BINS
+            for number, histogram in zip(bins, histograms, strict=True)
+        ]
+    return [
+        Found(histogram.absmax, threshold, INT8_MAX / threshold)
+        for histogram, threshold in zip(histograms, thresholds, strict=True)
+    ]
+
+
+def _check_range(histogram: Histogram) -> None:
+    """Refuse what no scale can be chosen by."""
     if histogram.seen == 0:
         raise UserError(
             f"nothing went into {histogram.layer}: there was no audio to calibrate with. Name "
@@ -69,12 +89,6 @@ def input_scale(histogram: Histogram, how: Table) -> Found:
             "time, so its range is unknown: nothing but silence was heard. Calibrate with "
             "recordings of speech."
         )
-    if how.thresholds == "percentile":
-        threshold = percentile(histogram, how.percentile)
-    else:
-        bins = search_threshold(coarse(histogram))
-        threshold = (bins + 0.5) * histogram.absmax / COARSE_BINS
-    return Found(histogram.absmax, threshold, INT8_MAX / threshold)
 
 
 def percentile(histogram: Histogram, per_cent: float) -> float:
@@ -86,8 +100,8 @@ def percentile(histogram: Histogram, per_cent: float) -> float:
     return min(upper_edge, histogram.absmax)
 
 
-def search_threshold(counts: np.ndarray) -> int:
-    """The number of bins, from LEVELS on, below which int8's range loses least.
+def search_thresholds(counts: np.ndarray) -> list[int]:
+    """Of each histogram, the number of bins, from LEVELS on, below which int8's range loses least.
 
     For each number t of bins, what comes of the distribution by clipping it to t bins is compared
     with what int8 would make of these: LEVELS groups of equal width, each flattened. Bins at the
@@ -95,20 +109,28 @@ def search_threshold(counts: np.ndarray) -> int:
     divergence wins.
 
     Args:
-        counts: (COARSE_BINS,) counts of magnitudes, not all zero.
+        counts: (L, COARSE_BINS) counts of magnitudes, not all zero in any row.
     """
-    normed = counts / counts.sum()
-    up_to = np.concatenate([[0], np.cumsum(normed)])
-    bins = np.arange(len(counts) + 1)
-    best, smallest = LEVELS, math.inf
-    for t in range(LEVELS, len(counts)):
-        clipped = normed[:t] + EPSILON
-        clipped[-1] += 1 - up_to[t]
+    normed = counts / counts.sum(axis=1, keepdims=True)
+    up_to = np.pad(np.cumsum(normed, axis=1), ((0, 0), (1, 0)))
+    bins = np.arange(counts.shape[1] + 1)
+    best, smallest = np.full(len(counts), LEVELS), np.full(len(counts), math.inf)
+    for t in range(LEVELS, counts.shape[1]):
+        clipped = normed[:, :t] + EPSILON
+        clipped[:, -1] += 1 - up_to[:, t]
         # Mass below each group's edge; going back along straight lines between the edges is what
         # flattens the groups.
         edges = np.arange(LEVELS + 1) * (t / LEVELS)
-        flattened = np.diff(np.interp(bins[: t + 1], edges, np.interp(edges, bins, up_to)))
-        divergence = np.sum(clipped * np.log(clipped / (flattened + EPSILON)))
-        if divergence < smallest:
-            best, smallest = t, divergence
-    return best
+        flattened = np.diff(_interpolate(bins[: t + 1], edges, _interpolate(edges, bins, up_to)))
+        divergence = np.sum(clipped * np.log(clipped / (flattened + EPSILON)), axis=1)
+        less = divergence < smallest
+        best[less], smallest[less] = t, divergence[less]
+    return [int(t) for t in best]
+
+
+def _interpolate(x: np.ndarray, xp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    """``numpy.interp`` of each row of ``fp``, (L, len(xp)), to the last bit; (L, len(x))."""
+    at = np.minimum(np.searchsorted(xp, x, side="right") - 1, len(xp) - 2)
+    found: np.ndarray = (np.diff(fp) / np.diff(xp))[:, at] * (x - xp[at]) + fp[:, at]
+    found[:, x >= xp[-1]] = fp[:, -1:]
+    return found
