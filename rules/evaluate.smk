@@ -258,7 +258,8 @@ rule measure_speed:
     message:
         "{wildcards.model}: measuring sherpa-ncnn's speed and memory, with nothing beside it"
     shell:
-        "python -m workflow_scripts.measure_speed"
+        # In pages of the usual size, as ncnn has them where the model will run.
+        "env -u GLIBC_TUNABLES python -m workflow_scripts.measure_speed"
         " {params.precisions}"
         " --description {input.description:q}"
         " --tokens {input.tokens:q}"

@@ -64,7 +64,8 @@ rule time_formats:
     message:
         "{wildcards.model}: measuring how long layers take in each format, with nothing beside it"
     shell:
-        "python -m workflow_scripts.time_formats"
+        # In pages of the usual size, as ncnn has them where the model will run.
+        "env -u GLIBC_TUNABLES python -m workflow_scripts.time_formats"
         " --encoder {input.encoder:q}"
         " --decoder {input.decoder:q}"
         " --joiner {input.joiner:q}"

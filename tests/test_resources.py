@@ -5,10 +5,15 @@ from __future__ import annotations
 import functools
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
+
+from transducer2ncnn.workflow import environment
 
 WILDCARDS = SimpleNamespace(model="m", shards="4")
 
@@ -58,3 +63,31 @@ def test_a_shard_needs_its_share_of_the_audio(stated: dict) -> None:
     stated["audio_mb"] = lambda name, key: {"calibration_wavs": 100, "evaluation": 60}[key]
     assert stated["observed_mb"](WILDCARDS) == 25
     assert stated["decoded_mb"](WILDCARDS) == 15
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+#: Holds 64 MB, and prints how much of its memory is in large pages, in kB.
+HOLDS_MEMORY = """
+held = bytearray(b"x") * (64 << 20)
+rollup = open("/proc/self/smaps_rollup").read()
+print(int(rollup.split("AnonHugePages:")[1].split()[0]))
+"""
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(),
+    reason="this system gives no large pages",
+)
+def test_jobs_ask_for_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_large_pages() -> int:
+        command = [sys.executable, "-c", HOLDS_MEMORY]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    monkeypatch.setenv(environment.TUNABLES, "")
+    monkeypatch.delenv(environment.TUNABLES)
+    environment.use_large_pages()
+    assert in_large_pages() > 32_000
+    monkeypatch.setenv(environment.TUNABLES, "glibc.malloc.hugetlb=0")
+    environment.use_large_pages()
+    if "[madvise]" in HUGE_PAGES.read_text():
+        assert in_large_pages() < 32_000

@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+#: What glibc is told by.
+TUNABLES = "GLIBC_TUNABLES"
+
 
 def set_up_scripts(root: str | Path) -> None:
     """Let ``python -m workflow_scripts.<name>`` work from any folder, on any machine of a run.
@@ -24,7 +27,7 @@ def use_large_pages() -> None:
     pages takes up to a third of that time, in a virtual machine above all; and to get them takes
     longer than to fill them. What the user sets stays.
     """
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    os.environ.setdefault(TUNABLES, "glibc.malloc.hugetlb=1")
 
 
 def _prepend(variable: str, folder: str) -> None:
