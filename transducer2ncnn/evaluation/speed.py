@@ -9,7 +9,7 @@ waiting for it:
   live. That is the audio that had to arrive for it, silence before the first word included, and
   the computing that was not done by then; of all recordings, the median;
 - first token heard: the audio alone;
-- peak memory: of the whole process, Python (some 35 MB) included;
+- peak memory: of the whole process, Python (some 40 MB) included;
 - load: seconds from the files to a recogniser that is ready.
 """
 
