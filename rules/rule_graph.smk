@@ -14,7 +14,7 @@ class RulesOf:
 
     @functools.cached_property
     def _found(self):
-        rules, edges = rules_behind(FOLDERS[f"results/{self._model}"])
+        rules, edges = rules_behind(MADE_OF[self._model])
         return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
 
     def __str__(self):

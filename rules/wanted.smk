@@ -56,12 +56,13 @@ def all_delivered(name):
 
 
 def folders():
-    """Folders that can be asked for, with the files that they stand for."""
+    """Folders that can be asked for: of which model, their names, and the files that they
+    stand for, or an input function of them. A model's own is the first of it."""
     for name in CONFIG.models:
-        yield f"results/{name}", artifacts_of(name)
+        yield name, f"results/{name}", lambda wildcards, name=name: artifacts_of(name)
         for precision in PRECISIONS:
-            folder = f"results/{name}/sherpa-ncnn/{precision}"
-            yield folder, checked_audio(name) + expand(delivered(precision), model=name)
+            files = checked_audio(name) + expand(delivered(precision), model=name)
+            yield name, f"results/{name}/sherpa-ncnn/{precision}", files
 
 
 def gate(wildcards):
