@@ -76,8 +76,8 @@ rule observe:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
-        shard=lambda wildcards: wildcards.shard,
-        shards=lambda wildcards: wildcards.shards,
+        shard="{shard}",
+        shards="{shards}",
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
         "{wildcards.model}: observing activations, shard {wildcards.shard} of {wildcards.shards}"
@@ -180,7 +180,7 @@ rule quantize:
 
 rule verify_int8:
     input:
-        **{part: network(part) for part in PARTS},
+        unpack(networks),
         **{f"fp32_{part}": stored(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",

@@ -50,9 +50,9 @@ def reported(name):
 
 
 def all_delivered(name):
-    """The files of a model's folders for sherpa-ncnn, in all its precisions."""
+    """The files of a model's folders for sherpa-ncnn, in all its precisions, with {model} in them."""
     precisions = CONFIG.precisions_of(name)
-    return expand([f for precision in precisions for f in delivered(precision)], model=name)
+    return [f for precision in precisions for f in delivered(precision)]
 
 
 def folders():

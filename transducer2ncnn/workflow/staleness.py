@@ -62,6 +62,7 @@ def versions(distributions: Iterable[str]) -> list[str]:
     return [f"{distribution} {_version(distribution)}" for distribution in distributions]
 
 
+@functools.cache
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
