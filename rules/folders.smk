@@ -8,14 +8,12 @@ COMMANDED = (
     and Path(workflow.main_snakefile).resolve() == Path(ROOT, "Snakefile").resolve()
 )
 
-#: By model, the rule that stands for all that is made of it.
-MADE_OF = {}
-for model, folder, files in folders():
+for folder, files in folders():
     # With and without the slash that a shell's completion leaves.
     for target in (folder, f"{folder}/"):
-        # All rules take part in all planning: of many models, those that a run has no use for would
-        # take as long as the others together.
-        if model in MADE_OF and COMMANDED and not any(target in word for word in sys.argv):
+        # Snakemake copies the names of all rules for each command and each message: those of many
+        # models' folders would take as long as most of a plan.
+        if COMMANDED and not any(target in word for word in sys.argv):
             continue
 
         rule:
@@ -26,6 +24,3 @@ for model, folder, files in folders():
             localrule: True
             message:
                 "all of {rule}"
-
-        # By whatever name: a workflow that this one is a module of may give it another.
-        MADE_OF.setdefault(model, list(workflow.rules)[-1])

@@ -56,13 +56,18 @@ def all_delivered(name):
 
 
 def folders():
-    """Folders that can be asked for: of which model, their names, and the files that they
-    stand for, or an input function of them. A model's own is the first of it."""
+    """Folders that can be asked for, with input functions: the files that they stand for."""
+
+    def of_model(name):
+        return lambda wildcards: artifacts_of(name)
+
+    def of_precision(name, precision):
+        return lambda wildcards: checked_audio(name) + expand(delivered(precision), model=name)
+
     for name in CONFIG.models:
-        yield name, f"results/{name}", lambda wildcards, name=name: artifacts_of(name)
+        yield f"results/{name}", of_model(name)
         for precision in PRECISIONS:
-            files = checked_audio(name) + expand(delivered(precision), model=name)
-            yield name, f"results/{name}/sherpa-ncnn/{precision}", files
+            yield f"results/{name}/sherpa-ncnn/{precision}", of_precision(name, precision)
 
 
 def gate(wildcards):
