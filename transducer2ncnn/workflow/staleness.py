@@ -62,7 +62,6 @@ def versions(distributions: Iterable[str]) -> list[str]:
     return [f"{distribution} {_version(distribution)}" for distribution in distributions]
 
 
-@functools.cache
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
