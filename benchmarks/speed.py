@@ -83,7 +83,8 @@ class Checkout:
     def _nothing(self) -> tuple[Path, list[str]]:
         work = self._work / "digits"
         if not work.is_dir():
-            self._snakemake(*self._export())
+            work, targets = self._export()
+            self._snakemake(work, *targets)
         return work, []
 
     def _full_config(self, work: Path, more: dict[str, str], precisions: list[str]) -> None:

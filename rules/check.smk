@@ -5,10 +5,15 @@
 rule check_audio:
     input:
         wavs=test_wavs,
-        calibration=lambda wildcards: files_of(wildcards.model, "calibration_wavs"),
-        # Their names, which may be more than a command can hold.
+        calibration=lambda wildcards: at_hand(files_of(wildcards.model, "calibration_wavs")),
+        # Their names, which may be more than a command can hold, and what changes with them.
         listed=lambda wildcards: (
             f"results/{wildcards.model}/calibration/recordings.txt"
+            if model_of(wildcards).calibration_wavs
+            else []
+        ),
+        status=lambda wildcards: (
+            f"results/{wildcards.model}/calibration/recordings.status"
             if model_of(wildcards).calibration_wavs
             else []
         ),

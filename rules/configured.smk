@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from snakemake.exceptions import WorkflowError
 
 from transducer2ncnn.base.layout import PARTS
-from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
 from transducer2ncnn.workflow.environment import set_up_scripts, use_large_pages
 from transducer2ncnn.workflow.precisions import Auto
@@ -44,9 +43,9 @@ def repository(repo_id, revision):
 
 
 try:
-    #: The configuration as Snakemake read it, and what was found of models that it leaves open.
-    STATED, FOUND = discovered.complete(config, repository, hub_record)
-    CONFIG = configuration.parse(STATED)
+    #: The configuration as Snakemake read it and as the rules use it, and what was found of models
+    #: that it leaves open.
+    STATED, CONFIG, FOUND = discovered.complete(config, repository, hub_record)
     for stating_name, stating in CONFIG.models.items():
         # What is elsewhere is checked when it has arrived.
         if stating.sizes and stating.source != "huggingface" and stating.here():

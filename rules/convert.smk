@@ -19,7 +19,7 @@ rule convert:
         mem_mb=memory(200, per_mb=2),
         runtime=minutes(5, per_gb=20),
     params:
-        part=lambda wildcards: wildcards.part,
+        part="{part}",
         code=code("convert", "pnnx"),
     message:
         "{wildcards.model}: converting the {wildcards.part} to fp32"

@@ -12,7 +12,7 @@ for rule_name, names in ALIKE.items():
         name:
             rule_name
         input:
-            **{part: network(part) for part in PARTS},
+            unpack(networks),
             verification="results/{model}/verification/{precision}.json",
             headroom="results/{model}/verification/headroom.json",
             evaluation=gate,

@@ -101,7 +101,7 @@ rule decode_pytorch:
 
 rule decode_sherpa_ncnn:
     input:
-        **{part: network(part) for part in PARTS},
+        unpack(networks),
         verification="results/{model}/verification/{precision}.json",
         description="results/{model}/model.json",
         tokens="results/{model}/tokens.txt",

@@ -120,6 +120,17 @@ def calibration_wavs(wildcards):
     return found
 
 
+def in_storage(wavs):
+    """Those recordings that a job gets only if it names them."""
+    return [wav for wav in wavs if "local" not in wav.flags]
+
+
+def at_hand(wavs):
+    """What a job names of recordings that it has a list of: those in a storage, and one that is
+    here, by which Snakemake sees that the job has to be here as well."""
+    return in_storage(wavs) + [wav for wav in wavs if "local" in wav.flags][:1]
+
+
 #: Recordings that a model is run on for comparisons, at most; all are in memory at once.
 COMPARED = 100
 

@@ -51,11 +51,9 @@ def delivery_record(precision):
     return f"results/{{model}}/delivered/{precision}.json"
 
 
-def network(part):
-    """An input function: the ncnn files of a part, in the precision that the wildcard names."""
-    return lambda wildcards: expand(
-        stored(part, parts_of(wildcards.precision)[part]), model=wildcards.model
-    )
+def networks(wildcards):
+    """The ncnn files of each part, in the precision that the wildcard names."""
+    return {part: stored(part, whose) for part, whose in parts_of(wildcards.precision).items()}
 
 
 def decoded(system, model):
@@ -76,7 +74,7 @@ def by_precision(wildcards, files_of_one):
     """Files of each precision of a model: named inputs, for ``given_by_precision``."""
     return {
         # A user's name by itself could be that of another input.
-        f"of_{precision}": expand(files_of_one(precision), model=wildcards.model)
+        f"of_{precision}": files_of_one(precision)
         for precision in CONFIG.precisions_of(wildcards.model)
     }
 
@@ -170,7 +168,7 @@ def quantized_files(wildcards, part):
     files = stored(part, wildcards.precision)
     if how.has_table:
         files.append(scale_table(part, wildcards.precision))
-    return expand(files, model=wildcards.model)
+    return files
 
 
 # Before the run, and not again in each of its jobs.

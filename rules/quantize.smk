@@ -2,12 +2,15 @@
 # observed of a model is the same for all of its precisions.
 
 
-# No command, whose length the system limits: the recordings may be many.
+# No command, whose length the system limits: the recordings may be many. No other job names them
+# all, for Snakemake spends as long on each file of a job as it does on a job.
 rule list_recordings:
     input:
         calibration_wavs,
     output:
-        "results/{model}/calibration/recordings.txt",
+        listed="results/{model}/calibration/recordings.txt",
+        # The names alone would be as they were, and what is made of a recording not seen as stale.
+        status="results/{model}/calibration/recordings.status",
     log:
         "logs/{model}/list_recordings.log",
     # The check of all recordings takes it up.
@@ -28,7 +31,8 @@ rule list_recordings:
 rule measure_recordings:
     input:
         recordings="results/{model}/calibration/recordings.txt",
-        wavs=calibration_wavs,
+        status="results/{model}/calibration/recordings.status",
+        wavs=lambda wildcards: at_hand(calibration_wavs(wildcards)),
     output:
         "results/{model}/calibration/recordings.tsv",
     log:
@@ -57,7 +61,7 @@ rule observe:
         # It holds the recordings' hashes, so that they need not all be looked at for each shard.
         recordings="results/{model}/calibration/recordings.tsv",
         # What is in a storage has to be fetched, though.
-        wavs=lambda wildcards: [f for f in calibration_wavs(wildcards) if "local" not in f.flags],
+        wavs=lambda wildcards: in_storage(calibration_wavs(wildcards)),
     output:
         "results/{model}/calibration/{shard}-of-{shards}.npz",
     log:
@@ -72,8 +76,8 @@ rule observe:
         mem_mb=memory(1000, per_mb=2),
         runtime=minutes(5, per_gb=20, per_minute=5, audio_mb=observed_mb),
     params:
-        shard=lambda wildcards: wildcards.shard,
-        shards=lambda wildcards: wildcards.shards,
+        shard="{shard}",
+        shards="{shards}",
         code=code("observe", "torch", "kaldi-native-fbank", "soundfile", "soxr"),
     message:
         "{wildcards.model}: observing activations, shard {wildcards.shard} of {wildcards.shards}"
@@ -176,7 +180,7 @@ rule quantize:
 
 rule verify_int8:
     input:
-        **{part: network(part) for part in PARTS},
+        unpack(networks),
         **{f"fp32_{part}": stored(part, "fp32") for part in PARTS},
         verification="results/{model}/verification/fp32.json",
         description="results/{model}/model.json",

@@ -9,7 +9,9 @@ ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(ROOT))
 
 from transducer2ncnn.base.errors import UserError, end_quietly_when_interrupted
-from transducer2ncnn.workflow import streams, yaml_file
+from transducer2ncnn.workflow import garbage, streams, yaml_file
+
+garbage.look_seldom()
 
 # In the jobs that are a Snakemake of their own as well.
 streams.survive_closed_pipes()

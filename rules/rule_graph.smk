@@ -1,5 +1,8 @@
 # Which rules make a model, for its report.
 
+#: What makes paths of results those of the rules: they may have a prefix, or be in a storage.
+PATHS = workflow.modifier.path_modifier
+
 
 class RulesOf:
     """The rules that make a model's artifacts, and which depends on which, as JSON.
@@ -14,7 +17,7 @@ class RulesOf:
 
     @functools.cached_property
     def _found(self):
-        rules, edges = rules_behind(FOLDERS[f"results/{self._model}"])
+        rules, edges = rules_behind(artifacts_of(self._model))
         return json.dumps({"rules": sorted(rules), "edges": sorted(edges)})
 
     def __str__(self):
@@ -22,21 +25,22 @@ class RulesOf:
         return "…" if workflow.dryrun else self._found
 
 
-def rules_behind(folder):
-    """What makes the files that a folder stands for: names of rules, and pairs of these."""
+def rules_behind(files):
+    """What makes files: names of rules, and pairs of these."""
     rules, edges, seen = set(), set(), set()
     makers = [rule for rule in workflow.rules if rule.output]
 
-    def follow(rule, wildcards):
-        for file in rule.expand_input(wildcards)[0]:
+    def follow(files, user=None):
+        for file in files:
             maker = next((other for other in makers if other.is_producer(file)), None)
             if maker is None:
                 continue
-            edges.add((maker.name, rule.name))
+            if user:
+                edges.add((maker.name, user.name))
             if file not in seen:
                 seen.add(file)
                 rules.add(maker.name)
-                follow(maker, maker.get_wildcards(file))
+                follow(maker.expand_input(maker.get_wildcards(file))[0], maker)
 
-    follow(folder, {})
-    return rules, {edge for edge in edges if edge[1] != folder.name}
+    follow([PATHS.modify(file, property="input") for file in files])
+    return rules, edges

@@ -51,13 +51,16 @@ def say_why():
     for job in planned:
         reason = workflow.dag.reason(job)
         changed = reason.params_changed
+        newer = {str(file) for file in reason.updated_input} - made
+        if not (changed or newer or reason.input_changed):
+            continue  # before its message is put together, for most of a plan may be new
         stale.append(
             reasons.Stale(
                 message=str(job.message),
                 params=dict(job.params.items()),
                 before=changed.only_old if changed else (),
                 now=changed.only_new if changed else (),
-                newer={str(file) for file in reason.updated_input} - made,
+                newer=newer,
                 other_files=bool(reason.input_changed),
             )
         )

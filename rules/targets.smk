@@ -4,20 +4,9 @@ from snakemake.cli import get_argument_parser
 
 from transducer2ncnn.workflow import targets
 
-
-def asked_for():
-    """The targets of the command line, which Snakemake hands out when the rules are read."""
-    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
-        return []
-    return get_argument_parser().parse_args(sys.argv[1:]).targets
-
-
-# In another workflow's run, only that one knows its targets.
-if (
-    workflow.is_main_process
-    and Path(workflow.main_snakefile).resolve() == Path(ROOT, "Snakefile").resolve()
-):
-    for target in asked_for():
+if workflow.is_main_process and COMMANDED:
+    # Snakemake hands them out when the rules are read.
+    for target in get_argument_parser().parse_args(sys.argv[1:]).targets:
         # Where results are in a storage, rules make addresses in it.
         file = workflow.modifier.path_modifier.apply_default_storage(target)
         made = any(target == known.name or known.is_producer(file) for known in workflow.rules)

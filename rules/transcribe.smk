@@ -3,8 +3,8 @@
 
 rule transcribe:
     input:
-        **{part: network(part) for part in PARTS},
-        sherpa=lambda wildcards: expand(delivered(wildcards.precision), model=wildcards.model),
+        unpack(networks),
+        sherpa=lambda wildcards: delivered(wildcards.precision),
         description="results/{model}/model.json",
         wavs=test_wavs,
         references=transcripts,

@@ -36,7 +36,7 @@ rule make_reference:
 
 rule verify:
     input:
-        **{part: network(part) for part in PARTS},
+        unpack(networks),
         reference="results/{model}/verification/reference.npz",
         description="results/{model}/model.json",
     output:

@@ -50,18 +50,24 @@ def reported(name):
 
 
 def all_delivered(name):
-    """The files of a model's folders for sherpa-ncnn, in all its precisions."""
+    """The files of a model's folders for sherpa-ncnn, in all its precisions, with {model} in them."""
     precisions = CONFIG.precisions_of(name)
-    return expand([f for precision in precisions for f in delivered(precision)], model=name)
+    return [f for precision in precisions for f in delivered(precision)]
 
 
 def folders():
-    """Folders that can be asked for, with the files that they stand for."""
+    """Folders that can be asked for, with input functions: the files that they stand for."""
+
+    def of_model(name):
+        return lambda wildcards: artifacts_of(name)
+
+    def of_precision(name, precision):
+        return lambda wildcards: checked_audio(name) + expand(delivered(precision), model=name)
+
     for name in CONFIG.models:
-        yield f"results/{name}", artifacts_of(name)
+        yield f"results/{name}", of_model(name)
         for precision in PRECISIONS:
-            folder = f"results/{name}/sherpa-ncnn/{precision}"
-            yield folder, checked_audio(name) + expand(delivered(precision), model=name)
+            yield f"results/{name}/sherpa-ncnn/{precision}", of_precision(name, precision)
 
 
 def gate(wildcards):

@@ -20,7 +20,6 @@ from hub_server import git_hash
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.source import conventions, discovery
 from transducer2ncnn.source.repository import HubFile, Snapshot
-from transducer2ncnn.workflow import config as configuration
 from transducer2ncnn.workflow import discovered
 
 COMMIT = "c" * 40
@@ -242,12 +241,11 @@ def test_one_repository_stands_for_the_whole_configuration(tmp_path: Path) -> No
         "precisions": {"fp16": {}},
         "models": {"not-this": {"checkpoint": "nowhere.pt"}},
     }
-    stated, findings = discovered.complete(
+    _, parsed, findings = discovered.complete(
         raw, lambda repo_id, _: snapshot(repo_id, CONV_EMFORMER, tmp_path), lambda *_: tmp_path
     )
     (name,) = findings
     assert name == CONV_EMFORMER_ID.partition("/")[2]
-    parsed = configuration.parse(stated)
     assert list(parsed.models) == [name] and parsed.precisions_of(name) == ["fp16"]
     assert parsed.models[name].settings == {
         "nhead": 8,
@@ -292,7 +290,7 @@ def test_a_model_on_request_that_cannot_be_found_stops_nothing(
         return snapshot(LSTM_ID, LSTM, tmp_path)
 
     models = {"away": {"repo_id": "a/away", "on_request": True}, "here": {"repo_id": LSTM_ID}}
-    stated, findings = discovered.complete({"models": models}, look_up, lambda *_: tmp_path)
+    stated, _, findings = discovered.complete({"models": models}, look_up, lambda *_: tmp_path)
     assert list(stated["models"]) == list(findings) == ["here"]
     assert "away is left out. the Hub could not be reached" in capsys.readouterr().err
     models["away"]["on_request"] = False
@@ -326,7 +324,7 @@ def complete(recipe: Path, **model: Any) -> dict[str, Any]:
     def look_up(*_: str) -> Snapshot:
         raise AssertionError("the Hub was asked")
 
-    raw, _ = discovered.complete({"models": {"m": stated}}, look_up, lambda *_: recipe)
+    raw, _, _ = discovered.complete({"models": {"m": stated}}, look_up, lambda *_: recipe)
     return raw["models"]["m"]
 
 

@@ -583,6 +583,27 @@ def test_int8_by_default_needs_no_calibration(tmp_path: Path) -> None:
     assert "no-projection: quantizing the encoder for int8" not in planned
 
 
+def test_a_changed_recording_is_not_forgotten_by_a_run_that_is_stopped(tmp_path: Path) -> None:
+    """One job names the recordings; what follows from them knows of a change by what it writes."""
+    workflow = Workflow(tmp_path)
+    config, folder = workflow.config(), "results/projection/calibration"
+    targets = (f"{folder}/recordings.tsv", "results/projection/audio.json")
+    workflow.run(config, *targets)
+    (recording, *_) = sorted((workflow.work / "wavs").glob("*.wav"))
+    content = bytearray(recording.read_bytes())
+    content[-1] ^= 1
+    recording.write_bytes(content)
+    listing = "projection: listing the calibration recordings"
+    following = {
+        "projection: measuring the calibration recordings",
+        "projection: checking all of its recordings",
+    }
+    assert workflow.planned(config, *targets) == {listing, *following}
+    # As far as the stopped run came.
+    workflow.run(config, f"{folder}/recordings.txt")
+    assert workflow.planned(config, *targets) == following
+
+
 def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     done = workflow.snakemake(

@@ -45,8 +45,10 @@ def recordings_in(folder: str | Path) -> list[str]:
         walked.add(real)
         for name in names:
             kind = os.path.splitext(name)[1].lower()
-            if not name.startswith(".") and kind in READABLE | UNREADABLE:
-                (found if kind in READABLE else unreadable).append(os.path.join(parent, name))
+            if kind in READABLE and not name.startswith("."):
+                found.append(os.path.join(parent, name))
+            elif kind in UNREADABLE and not name.startswith("."):
+                unreadable.append(os.path.join(parent, name))
     if unreadable:
         raise UserError(
             f"{some(sorted(unreadable), NAMED)}: cannot be read. Convert them, as by ffmpeg -i "

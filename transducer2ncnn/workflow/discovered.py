@@ -59,8 +59,9 @@ def _value(text: object) -> object:
 
 def complete(
     raw: dict[str, Any], look_up: Callable[[str, str], Snapshot], folder: Callable[[str, str], Path]
-) -> tuple[dict[str, Any], Findings]:
-    """The configuration as ``parse`` takes it, with nothing left to be found; and what was found.
+) -> tuple[dict[str, Any], Config, Findings]:
+    """The configuration with nothing left to be found, as ``parse`` takes it and as it returns it;
+    and what was found.
 
     A model on request of which nothing can be found is left out, and said to be: it must not stop
     a run that does not ask for it.
@@ -91,7 +92,10 @@ def complete(
             del models[name]
         else:
             models[name] = _with(models[name], findings[name])
-    return raw | {"models": models}, findings
+    if models == raw["models"]:
+        return raw, config, findings  # with many recordings, not to be looked through twice
+    raw = raw | {"models": models}
+    return raw, configuration.parse(raw), findings
 
 
 def _find(
