@@ -28,19 +28,17 @@ class LayerStack(nn.Module):
         """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
         length, *caches = states
         share, next_length = self.shares(length)
-        shapes = list(self.stack.caches().values())
-        next_caches: list[tuple[Tensor, ...]] = []
-        for i, layer in enumerate(self.layers):
-            own = tuple(
-                cache[i : i + 1].reshape(shape) for cache, shape in zip(caches, shapes, strict=True)
-            )
-            x, own = layer(x, share, own)
-            next_caches.append(own)
-        stacked = [
-            torch.cat([cache.reshape(1, *shape) for cache in kind], dim=0)
-            for kind, shape in zip(zip(*next_caches, strict=True), shapes, strict=True)
-        ]
-        return x, [next_length, *stacked]
+        own = [[part.squeeze(0) for part in cache.unsqueeze(0).split(1, dim=1)] for cache in caches]
+        next_caches = []
+        for layer, *cache in zip(self.layers, *own, strict=True):
+            x, grown = layer(x, share, tuple(cache))
+            next_caches.append(grown)
+        avg, *others = zip(*next_caches, strict=True)
+        frames = self.stack.frames
+        averages = torch.cat([a.unsqueeze(0) for a in avg], dim=1).permute(1, 0, 2)
+        stacked = [torch.cat([a.unsqueeze(1) for a in kind], dim=1) for kind in others]
+        kept = [x[:, :, frames:] for x in stacked[:3]] + [x[..., frames:] for x in stacked[3:]]
+        return x, [next_length, averages, *(x.squeeze(0) for x in kept)]
 
     def shares(self, length: Tensor) -> tuple[Tensor, Tensor]:
         """Of (L,) frames so far: one over the number up to each, (T, 1), and the next (L, 1).
