@@ -18,6 +18,7 @@ interleaved: pieces are copied whole, and other axes are looked at without a cop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -52,26 +53,26 @@ class Pooling(nn.Module):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__()
-        self.frames = stack.frames
+        self.shape = stack.frames, stack.dim
         self.proj = nn.Linear(stack.dim, stack.dim, bias=False)
 
-    def forward(self, x: Tensor, share: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, shares: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk's means.
 
         Args:
             x: (T, C).
-            share: (T, 1), one over the number of frames up to each.
-            avg: (1, C), the mean of the frames before the chunk.
+            shares: (1, T, T), row t of them one over the number of frames up to the chunk's t-th
+                in its first t columns, and else zero.
+            avg: (1, 1, C), the mean of the frames before the chunk.
 
         Returns:
             (T, C) and the next avg.
         """
-        # A product with a triangle of ones is a cumulative sum. What is summed up is how far the
-        # frames are from the mean so far: in half precision nothing then grows with the length of
-        # a recording, and no weight close to 1, which it rounds to multiples of 1/2048, is needed.
-        ones = constant(np.tri(self.frames, dtype=np.float32))
-        mean = avg + torch.matmul(ones, x - avg) * share
-        return self.proj(mean), mean[self.frames - 1 :]
+        # What is summed up is how far the frames are from the mean so far: in half precision
+        # nothing then grows with the length of a recording, and no weight close to 1, which it
+        # rounds to multiples of 1/2048, is needed.
+        mean = avg + torch.matmul(shares, x.unsqueeze(0) - avg)
+        return self.proj(mean.reshape(self.shape)), mean[:, -1:]
 
 
 class SelfAttention(nn.Module):
@@ -91,17 +92,16 @@ class SelfAttention(nn.Module):
         """(T, C), cached keys (1, left, A) and values (1, left, A/2).
 
         Returns:
-            (T, C), the weights (1, H, T, S), and the caches with the new rows, S in all.
+            (T, C), the weights (1, H, T, S), and the next caches.
         """
         s = self.stack
-        z = self.in_proj(x)
         query, new_key, new_val, position = torch.split(
-            z,
+            self.in_proj(x).unsqueeze(0),
             [s.attention_dim, s.attention_dim, s.attention_dim // 2, POS_DIM * s.num_heads],
-            dim=1,
+            dim=2,
         )
-        key = torch.cat((key, new_key.unsqueeze(0)), dim=1)
-        val = torch.cat((val, new_val.unsqueeze(0)), dim=1)
+        key = torch.cat((key, new_key), dim=1)
+        val = torch.cat((val, new_val), dim=1)
         span = s.left + s.frames
         # A power of two, so that nothing is rounded: see SCORE_SCALE.
         queries = self._heads(query * SCORE_SCALE, s.frames, s.attention_dim)
@@ -112,15 +112,15 @@ class SelfAttention(nn.Module):
         distances = (scores - torch.amax(scores, dim=-1, keepdim=True)) * (1 / SCORE_SCALE)
         weights = torch.softmax(distances, dim=-1)
         out = self.out_proj(self._attended(weights, val))
-        return out, weights, key, val
+        return out, weights, key[:, s.frames :], val[:, s.frames :]
 
     def again(self, x: Tensor, weights: Tensor, val: Tensor) -> tuple[Tensor, Tensor]:
-        """The same weights on other values: (T, C), and the cache with the new rows."""
+        """The same weights on other values: (T, C), and the next cache."""
         val = torch.cat((val, self.in_proj2(x).unsqueeze(0)), dim=1)
-        return self.out_proj2(self._attended(weights, val)), val
+        return self.out_proj2(self._attended(weights, val)), val[:, self.stack.frames :]
 
     def _heads(self, x: Tensor, rows: int, width: int) -> Tensor:
-        """(rows, H·d = width) → (1, H, rows, d)."""
+        """(1, rows, H·d = width) → (1, H, rows, d)."""
         heads = self.stack.num_heads
         return x.reshape(1, rows, heads, width // heads).permute(0, 2, 1, 3)
 
@@ -187,14 +187,14 @@ class Convolution(nn.Module):
         self.pointwise_conv2 = pointwise(dim, dim)
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, C) and the K − 1 frames before, (1, C, K − 1) → (T, C) and (1, C, K − 1 + T)."""
+        """(T, C) and the K − 1 frames before, (1, C, K − 1) → (T, C) and the next cache."""
         value, gate = torch.split(self.pointwise_conv1(x), self.dim, dim=1)
         gated = value * torch.sigmoid(gate)
         x = torch.cat((cache, gated.permute(1, 0).unsqueeze(0)), dim=2)
         # What a convolution takes for a batch is an axis that ncnn does not have, for pnnx: not the
         # one that is there, but another.
         y = self.activation(self.depthwise_conv(x.unsqueeze(0).squeeze(1)).squeeze(0))
-        return self.pointwise_conv2(y.permute(1, 0)), x
+        return self.pointwise_conv2(y.permute(1, 0)), x[:, :, self.frames :]
 
 
 class Layer(nn.Module):
@@ -211,18 +211,18 @@ class Layer(nn.Module):
         self.norm_final = BasicNorm(stack.dim)
 
     def forward(
-        self, x: Tensor, share: Tensor, caches: tuple[Tensor, ...]
+        self, x: Tensor, shares: Tensor, caches: Sequence[Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(T, C) and the caches of this layer → (T, C) and the caches grown by T frames.
+        """(T, C) and the caches of this layer → (T, C) and the next caches.
 
         Args:
-            share: see ``Pooling.forward``.
-            caches: those of ``Stack.caches``, with an axis of one before all but the mean's.
+            shares: see ``Pooling.forward``.
+            caches: those of ``Stack.caches``, with an axis of one in front.
         """
         avg, key, val, val2, conv1, conv2 = caches
         original = x
         x = x + self.feed_forward1(x)
-        pooled, avg = self.pooling(x, share, avg)
+        pooled, avg = self.pooling(x, shares, avg)
         x = x + pooled
         attended, weights, key, val = self.self_attn(x, key, val)
         x = x + attended
