@@ -193,8 +193,8 @@ class Convolution(nn.Module):
         x = torch.cat((cache, gated.permute(1, 0).unsqueeze(0)), dim=2)
         # What a convolution takes for a batch is an axis that ncnn does not have, for pnnx: not the
         # one that is there, but another.
-        y = self.activation(self.depthwise_conv(x.unsqueeze(0).squeeze(1)).squeeze(0))
-        return self.pointwise_conv2(y.permute(1, 0)), x[:, :, self.frames :]
+        y = self.depthwise_conv(x.unsqueeze(0).squeeze(1)).squeeze(0).permute(1, 0)
+        return self.pointwise_conv2(self.activation(y)), x[:, :, self.frames :]
 
 
 class Layer(nn.Module):
