@@ -70,8 +70,8 @@ class Conv2dSubsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # By ``reshape`` ncnn has three axes here. Two ``unsqueeze`` give it four, which the ncnn
         # inside sherpa-ncnn does not quantize: an int8 convolution then computes nonsense.
-        x = self.conv(x.reshape(self.input_shape)).squeeze(0)  # (128, T, 19 for 80 features)
-        x = x.permute(1, 0, 2).reshape(self.frames, self.out.in_features)  # channel-major
+        x = self.conv(x.reshape(self.input_shape)).unsqueeze(1)  # (1, 1, 128, T, 19)
+        x = x.permute(0, 1, 3, 2, 4).reshape(self.frames, self.out.in_features)  # channel-major
         return self.out(x)
 
 

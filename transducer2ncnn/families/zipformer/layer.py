@@ -9,10 +9,16 @@ rules keep the converted graph right and runnable. Vectors that are added to or 
 where T = C. Shapes are stated, not asked of a tensor: a traced size becomes an expression, which
 the ncnn inside sherpa-ncnn misreads. And only operations are used whose layers that ncnn has: it
 lacks cumulative sums, RMS norms, SiLU and repetition, among others.
+
+What is cut, joined and rearranged has an axis of one in front. Most layers of ncnn interleave 4, 8
+or 16 rows of a matrix, or as many channels where there are three or four axes, and layers that do
+not, or that change the number of rows, put them apart again. With one channel nothing is
+interleaved: pieces are copied whole, and other axes are looked at without a copy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -47,26 +53,26 @@ class Pooling(nn.Module):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__()
-        self.frames = stack.frames
+        self.shape = stack.frames, stack.dim
         self.proj = nn.Linear(stack.dim, stack.dim, bias=False)
 
-    def forward(self, x: Tensor, share: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, shares: Tensor, avg: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk's means.
 
         Args:
             x: (T, C).
-            share: (T, 1), one over the number of frames up to each.
-            avg: (1, C), the mean of the frames before the chunk.
+            shares: (1, T, T), row t of them one over the number of frames up to the chunk's t-th
+                in its first t columns, and else zero.
+            avg: (1, 1, C), the mean of the frames before the chunk.
 
         Returns:
             (T, C) and the next avg.
         """
-        # A product with a triangle of ones is a cumulative sum. What is summed up is how far the
-        # frames are from the mean so far: in half precision nothing then grows with the length of
-        # a recording, and no weight close to 1, which it rounds to multiples of 1/2048, is needed.
-        ones = constant(np.tri(self.frames, dtype=np.float32))
-        mean = avg + torch.matmul(ones, x - avg) * share
-        return self.proj(mean), mean[self.frames - 1 :]
+        # What is summed up is how far the frames are from the mean so far: in half precision
+        # nothing then grows with the length of a recording, and no weight close to 1, which it
+        # rounds to multiples of 1/2048, is needed.
+        mean = avg + torch.matmul(shares, x.unsqueeze(0) - avg)
+        return self.proj(mean.reshape(self.shape)), mean[:, -1:]
 
 
 class SelfAttention(nn.Module):
@@ -83,60 +89,59 @@ class SelfAttention(nn.Module):
         self.out_proj2 = nn.Linear(attention // 2, dim)
 
     def forward(self, x: Tensor, key: Tensor, val: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(T, C), cached keys (left, A) and values (left, A/2).
+        """(T, C), cached keys (1, left, A) and values (1, left, A/2).
 
         Returns:
-            (T, C), the weights (H, T, S), and the next caches.
+            (T, C), the weights (1, H, T, S), and the next caches.
         """
         s = self.stack
-        z = self.in_proj(x)
         query, new_key, new_val, position = torch.split(
-            z,
+            self.in_proj(x).unsqueeze(0),
             [s.attention_dim, s.attention_dim, s.attention_dim // 2, POS_DIM * s.num_heads],
-            dim=1,
+            dim=2,
         )
-        key = torch.cat((key, new_key), dim=0)
-        val = torch.cat((val, new_val), dim=0)
+        key = torch.cat((key, new_key), dim=1)
+        val = torch.cat((val, new_val), dim=1)
         span = s.left + s.frames
         # A power of two, so that nothing is rounded: see SCORE_SCALE.
         queries = self._heads(query * SCORE_SCALE, s.frames, s.attention_dim)
         keys = self._heads(key, span, s.attention_dim)
         positions = self._heads(position, s.frames, POS_DIM * s.num_heads)
-        scores = torch.matmul(queries, keys.permute(0, 2, 1))
+        scores = torch.matmul(queries, keys.permute(0, 1, 3, 2))
         scores = scores + self._shifted(torch.matmul(positions, self._positions()))
         distances = (scores - torch.amax(scores, dim=-1, keepdim=True)) * (1 / SCORE_SCALE)
         weights = torch.softmax(distances, dim=-1)
         out = self.out_proj(self._attended(weights, val))
-        return out, weights, key[s.frames :], val[s.frames :]
+        return out, weights, key[:, s.frames :], val[:, s.frames :]
 
     def again(self, x: Tensor, weights: Tensor, val: Tensor) -> tuple[Tensor, Tensor]:
         """The same weights on other values: (T, C), and the next cache."""
-        val = torch.cat((val, self.in_proj2(x)), dim=0)
-        return self.out_proj2(self._attended(weights, val)), val[self.stack.frames :]
+        val = torch.cat((val, self.in_proj2(x).unsqueeze(0)), dim=1)
+        return self.out_proj2(self._attended(weights, val)), val[:, self.stack.frames :]
 
     def _heads(self, x: Tensor, rows: int, width: int) -> Tensor:
-        """(rows, H·d = width) → (H, rows, d)."""
+        """(1, rows, H·d = width) → (1, H, rows, d)."""
         heads = self.stack.num_heads
-        return x.reshape(rows, heads, width // heads).permute(1, 0, 2)
+        return x.reshape(1, rows, heads, width // heads).permute(0, 2, 1, 3)
 
     def _attended(self, weights: Tensor, val: Tensor) -> Tensor:
-        """(H, T, S) and (S, A/2) → (T, A/2)."""
+        """(1, H, T, S) and (1, S, A/2) → (T, A/2)."""
         s = self.stack
         width = s.attention_dim // 2
         mixed = torch.matmul(weights, self._heads(val, s.left + s.frames, width))
-        return mixed.permute(1, 0, 2).reshape(s.frames, width)
+        return mixed.permute(0, 2, 1, 3).reshape(s.frames, width)
 
     def _positions(self) -> Tensor:
-        """(H, POS_DIM, left + 2T − 1): the projected table, the same in every chunk.
+        """(1, H, POS_DIM, left + 2T − 1): the projected table, the same in every chunk.
 
         Called as a module, the layer would be one that the converted graph has not.
         """
         projected = position_table(self.stack) @ self.linear_pos.weight.detach().numpy().T
-        by_head = projected.reshape(len(projected), self.stack.num_heads, POS_DIM)
-        return constant(by_head.transpose(1, 2, 0) * np.float32(SCORE_SCALE))
+        by_head = projected.reshape(1, len(projected), self.stack.num_heads, POS_DIM)
+        return constant(by_head.transpose(0, 2, 3, 1) * np.float32(SCORE_SCALE))
 
     def _shifted(self, scores: Tensor) -> Tensor:
-        """(H, T, N = left + 2T − 1), a column a row of the table → (H, T, S), a column a frame.
+        """(1, H, T, N = left + 2T − 1), a column a row of the table → (1, H, T, S), a frame each.
 
         Row i takes the N columns from T − 1 − i on. Laid out flat, and read again in rows shorter
         by one, these stand below each other.
@@ -145,10 +150,10 @@ class SelfAttention(nn.Module):
         n = s.left + 2 * s.frames - 1
         if s.frames == 1:
             return scores
-        flat = scores.reshape(s.num_heads, s.frames * n)
+        flat = scores.reshape(1, s.num_heads, s.frames * n)
         start = s.frames - 1
-        flat = flat[:, start : start + s.frames * (n - 1)]
-        return flat.reshape(s.num_heads, s.frames, n - 1)[:, :, : s.left + s.frames]
+        flat = flat[:, :, start : start + s.frames * (n - 1)]
+        return flat.reshape(1, s.num_heads, s.frames, n - 1)[..., : s.left + s.frames]
 
 
 @lru_cache
@@ -182,11 +187,14 @@ class Convolution(nn.Module):
         self.pointwise_conv2 = pointwise(dim, dim)
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, C) and the K − 1 frames before, (C, K − 1) → (T, C) and the next cache."""
+        """(T, C) and the K − 1 frames before, (1, C, K − 1) → (T, C) and the next cache."""
         value, gate = torch.split(self.pointwise_conv1(x), self.dim, dim=1)
-        x = torch.cat((cache, (value * torch.sigmoid(gate)).permute(1, 0)), dim=1)
-        y = self.activation(self.depthwise_conv(x.unsqueeze(0)).squeeze(0))
-        return self.pointwise_conv2(y.permute(1, 0)), x[:, self.frames :]
+        gated = value * torch.sigmoid(gate)
+        x = torch.cat((cache, gated.permute(1, 0).unsqueeze(0)), dim=2)
+        # pnnx leaves out the axis that a convolution has as its batch, so that must not be the one in
+        # front of the cache.
+        y = self.depthwise_conv(x.unsqueeze(0).squeeze(1)).squeeze(0).permute(1, 0)
+        return self.pointwise_conv2(self.activation(y)), x[:, :, self.frames :]
 
 
 class Layer(nn.Module):
@@ -203,18 +211,18 @@ class Layer(nn.Module):
         self.norm_final = BasicNorm(stack.dim)
 
     def forward(
-        self, x: Tensor, share: Tensor, caches: tuple[Tensor, ...]
+        self, x: Tensor, shares: Tensor, caches: Sequence[Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(T, C) and the caches of this layer → (T, C) and the next caches.
 
         Args:
-            share: see ``Pooling.forward``.
-            caches: those of ``Stack.caches``.
+            shares: see ``Pooling.forward``.
+            caches: those of ``Stack.caches``, with an axis of one in front.
         """
         avg, key, val, val2, conv1, conv2 = caches
         original = x
         x = x + self.feed_forward1(x)
-        pooled, avg = self.pooling(x, share, avg)
+        pooled, avg = self.pooling(x, shares, avg)
         x = x + pooled
         attended, weights, key, val = self.self_attn(x, key, val)
         x = x + attended

@@ -27,30 +27,33 @@ class LayerStack(nn.Module):
     def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(T, C) and seven states → (T, C) and the next states, in the shapes of ``State``."""
         length, *caches = states
-        share, next_length = self.shares(length)
-        shapes = list(self.stack.caches().values())
-        next_caches: list[tuple[Tensor, ...]] = []
-        for i, layer in enumerate(self.layers):
-            own = tuple(
-                cache[i : i + 1].reshape(shape) for cache, shape in zip(caches, shapes, strict=True)
-            )
-            x, own = layer(x, share, own)
-            next_caches.append(own)
-        stacked = [
-            torch.cat([cache.reshape(1, *shape) for cache in kind], dim=0)
-            for kind, shape in zip(zip(*next_caches, strict=True), shapes, strict=True)
+        shares, next_length = self.shares(length)
+        averages, *others = (cache.unsqueeze(0).split(1, dim=1) for cache in caches)
+        matrices = [[part.squeeze(0) for part in kind] for kind in others]
+        next_own = []
+        for layer, *cache in zip(self.layers, averages, *matrices, strict=True):
+            x, next_cache = layer(x, shares, cache)
+            next_own.append(next_cache)
+        next_averages, *joined = [torch.cat(kind, dim=1) for kind in zip(*next_own, strict=True)]
+        shapes = list(self.stack.caches().values())[1:]
+        next_caches = [
+            cache.reshape(1, len(self.layers), *shape).squeeze(0)
+            for cache, shape in zip(joined, shapes, strict=True)
         ]
-        return x, [next_length, *stacked]
+        return x, [next_length, next_averages.permute(1, 0, 2), *next_caches]
 
     def shares(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Of (L,) frames so far: one over the number up to each, (T, 1), and the next (L, 1).
+        """Of (L,) frames so far: for ``Pooling.forward``, (1, T, T), and the next (L, 1).
 
         All layers have seen as many. Half precision counts up to 2,048 chunks; from there on the
         number stays, and with it the least share of a frame.
         """
-        counts = np.arange(1, self.stack.frames + 1, dtype=np.float32)
-        share = 1.0 / (constant(counts[:, None]) + length[:1].reshape(1, 1))
-        return share, length.reshape(len(self.layers), 1) + float(self.stack.frames)
+        frames = self.stack.frames
+        counts = np.arange(1, frames + 1, dtype=np.float32)
+        share = 1.0 / (constant(counts[None, :, None]) + length[:1].reshape(1, 1, 1))
+        # A product with a triangle of ones is a cumulative sum.
+        ones = constant(np.tri(frames, dtype=np.float32)[None])
+        return ones * share, length.reshape(len(self.layers), 1) + float(frames)
 
 
 class Downsample(nn.Module):
