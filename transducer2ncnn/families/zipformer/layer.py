@@ -191,8 +191,8 @@ class Convolution(nn.Module):
         value, gate = torch.split(self.pointwise_conv1(x), self.dim, dim=1)
         gated = value * torch.sigmoid(gate)
         x = torch.cat((cache, gated.permute(1, 0).unsqueeze(0)), dim=2)
-        # pnnx leaves out the axis that a convolution has as its batch, so that must not be the one in
-        # front of the cache.
+        # pnnx leaves out the axis that a convolution has as its batch: it must be another than the
+        # one in front of the cache.
         y = self.depthwise_conv(x.unsqueeze(0).squeeze(1)).squeeze(0).permute(1, 0)
         return self.pointwise_conv2(self.activation(y)), x[:, :, self.frames :]
 
