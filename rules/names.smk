@@ -1,6 +1,7 @@
 # Names of files: which ncnn files a precision consists of, and where they are.
 
 from transducer2ncnn.base.layout import TRANSCRIBE, file_name
+from transducer2ncnn.families import registry
 from transducer2ncnn.quantization import sharing
 from transducer2ncnn.workflow import kept
 
@@ -150,7 +151,9 @@ def found_recipe(wildcards):
 def observed(wildcards):
     """What was observed of the calibration recordings, in all shards."""
     # A shard is a number of whole batches, and without any there is no job.
-    batches = sharing.number_of_batches(len(calibration_wavs(wildcards)))
+    family = registry.find(model_of(wildcards).family)
+    recordings = len(calibration_wavs(wildcards))
+    batches = sharing.number_of_batches(recordings, family.architecture.any_length)
     shards = min(CONFIG.calibration_shards(), batches)
     return expand(
         "results/{model}/calibration/{shard}-of-{shards}.npz",

@@ -171,7 +171,9 @@ def test_chunks_of_time_do_not_matter(monkeypatch: pytest.MonkeyPatch, chunk: in
 def test_shards_add_up_to_the_same(tmp_path: Path) -> None:
     recordings = dict(noises([1.5, 0.7, 2.0, 0.4, 1.1, 0.9]))
     durations = {name: len(samples) / 16000 for name, samples in recordings.items()}
-    batches = [[(n, recordings[n]) for n in group] for group in sharing.groups(durations)]
+    batches = [
+        [(n, recordings[n]) for n in group] for group in sharing.groups(durations, any_length=False)
+    ]
     assert len(batches) == 2
     together = observe(batches)
     for i, batch in enumerate(batches):
@@ -214,17 +216,29 @@ def test_chunks_that_are_worked_on_at_once_are_counted_as_one_after_the_other(
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"),
-    [(0, []), (1, [1]), (5, [3, 2]), (40, [16, 16, 8]), (80, [20] * 4), (140, [32] * 4 + [12])],
+    ("count", "any_length", "sizes"),
+    [
+        (0, True, []),
+        (1, True, [1]),
+        (5, True, [5]),
+        (5, False, [3, 2]),
+        (16, True, [16]),
+        (17, True, [9, 8]),
+        (40, True, [16, 16, 8]),
+        (40, False, [16, 16, 8]),
+        (80, True, [20] * 4),
+        (140, True, [32] * 4 + [12]),
+    ],
 )
-def test_groups(count: int, sizes: list[int]) -> None:
+def test_groups(count: int, any_length: bool, sizes: list[int]) -> None:
     durations = {f"{i:03}": 1.0 + i % 7 for i in range(count)}
-    batches = sharing.groups(durations)
+    batches = sharing.groups(durations, any_length)
+    assert sharing.number_of_batches(count, any_length) == len(sizes)
     assert [len(batch) for batch in batches] == sizes
     flat = [name for batch in batches for name in batch]
     assert sorted(flat) == sorted(durations)
     assert [durations[name] for name in flat] == sorted(durations.values(), reverse=True)
-    assert sharing.groups(dict(reversed(durations.items()))) == batches
+    assert sharing.groups(dict(reversed(durations.items())), any_length) == batches
 
 
 def test_pieces_of_a_recording_do_not_matter() -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from transducer2ncnn.base import errors, reading
-from transducer2ncnn.families import model
+from transducer2ncnn.families import model, registry
 from transducer2ncnn.quantization import observing, sharing, statistics
 from transducer2ncnn.speech import audio
 
@@ -27,9 +27,10 @@ def main() -> None:
 
     measured = sharing.read_recordings(args.recordings)
     durations = {wav: x.seconds for wav, x in measured.items()}
-    mine = sharing.share(durations, args.shard, args.shards)
-    total = sum(durations[wav] for batch in mine for wav in batch)
     description = reading.read_json(args.description)
+    any_length = registry.described(description).any_length
+    mine = sharing.share(durations, args.shard, args.shards, any_length)
+    total = sum(durations[wav] for batch in mine for wav in batch)
     network = model.load_described(args.checkpoint, description)
 
     # Read when they are needed: a batch of long recordings would fill the memory.

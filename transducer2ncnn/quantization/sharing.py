@@ -14,9 +14,11 @@ from transducer2ncnn.base.shards import share_out
 
 #: Recordings that are run at once, at most.
 BATCH = 32
+#: Recordings that are worth a batch of their own, where there are as many.
+SMALL = 16
 
 
-def groups(durations: Mapping[str, float]) -> list[list[str]]:
+def groups(durations: Mapping[str, float], any_length: bool) -> list[list[str]]:
     """Batches of recordings, which every run that is to count the same must use.
 
     A layer's sums round differently with the number of recordings in a batch. So batches are
@@ -24,35 +26,43 @@ def groups(durations: Mapping[str, float]) -> list[list[str]]:
 
     Args:
         durations: seconds of each recording, by name.
+        any_length: whether the encoder may be cut anywhere (``Architecture.any_length``).
 
     Returns:
         Names, batch by batch, the longest first, so that a batch's are of about the same length.
     """
-    size = _batch_size(len(durations))
+    size = _batch_size(len(durations), any_length)
     names = sorted(durations, key=lambda name: (-durations[name], name))
     return [names[i : i + size] for i in range(0, len(names), size)]
 
 
-def number_of_batches(recordings: int) -> int:
+def number_of_batches(recordings: int, any_length: bool) -> int:
     """How many batches so many recordings make, whatever their lengths."""
-    return math.ceil(recordings / _batch_size(recordings))
+    return math.ceil(recordings / _batch_size(recordings, any_length))
 
 
-def _batch_size(recordings: int) -> int:
-    # An LSTM's step costs much the same for one recording as for many, so batches are large. But
-    # there should be one for each core: two at least, and four where they can be of sixteen each.
+def _batch_size(recordings: int, any_length: bool) -> int:
+    # An LSTM's step costs much the same for one recording as for many: it reads all of its weights,
+    # and the cores share one memory. So a few recordings are one batch, on whose chunks two threads
+    # work (``relay``). Of more there should be a batch for each core: two at least, and four where
+    # they can be of sixteen each.
+    if any_length and recordings <= SMALL:
+        return max(1, recordings)
     quarter, half = math.ceil(recordings / 4), math.ceil(recordings / 2)
-    return max(1, min(BATCH, max(quarter, min(half, 16))))
+    return max(1, min(BATCH, max(quarter, min(half, SMALL))))
 
 
-def share(durations: Mapping[str, float], shard: int, shards: int) -> list[list[str]]:
+def share(
+    durations: Mapping[str, float], shard: int, shards: int, any_length: bool
+) -> list[list[str]]:
     """One shard's batches of recordings, the longest first; all shards last about as long.
 
     Args:
         durations: seconds of each recording there is, by name.
         shard: from 1 on.
+        any_length: as for ``groups``.
     """
-    batches = groups(durations)
+    batches = groups(durations, any_length)
     seconds = {i: sum(durations[name] for name in batch) for i, batch in enumerate(batches)}
     return [batches[i] for i in share_out(seconds, shards)[shard - 1]]
 
