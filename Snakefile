@@ -39,6 +39,7 @@ onsuccess:
 
 
 onerror:
+    forget_failed()
     summarize()
 
 

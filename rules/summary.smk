@@ -7,13 +7,29 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.workflow import reasons, summary
 
 
-def summarize():
-    """Say what became of the run's models."""
-    failed_in = {
+def failed_jobs():
+    """The jobs that failed, each with what was submitted: itself, or the group that it is in."""
+    return {
         job: submitted
         for submitted in workflow.scheduler.failed
         for job in (submitted.jobs if submitted.is_group() else [submitted])
     }
+
+
+def forget_failed():
+    """Drop Snakemake's records of failed jobs.
+
+    It notes what such a job's inputs were, and then removes what the job wrote. If what depends on
+    that is there, from before, it finds the inputs as noted in the next run, and nothing to do.
+    """
+    for job in failed_jobs():
+        if not workflow.dag.finished(job):
+            workflow.persistence.cleanup(job)
+
+
+def summarize():
+    """Say what became of the run's models."""
+    failed_in = failed_jobs()
     jobs = [
         summary.Job(
             model=job.wildcards.model,

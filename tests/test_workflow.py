@@ -604,6 +604,26 @@ def test_a_changed_recording_is_not_forgotten_by_a_run_that_is_stopped(tmp_path:
     assert workflow.planned(config, *targets) == following
 
 
+def test_what_a_failed_job_was_given_is_not_taken_for_done(tmp_path: Path) -> None:
+    """Its output is gone, and what was made of the one before is still there."""
+    workflow = Workflow(tmp_path)
+    config, folder = workflow.config(), "results/projection"
+    table = f"{folder}/ncnn/int8-table/encoder-scale-table.txt"
+    workflow.run(config, table)
+    whole = workflow.work / "wavs" / "a.wav"
+    added = whole.with_name("c.wav")
+    added.write_bytes(whole.read_bytes()[:3000])
+    done = workflow.snakemake(config, "--cores", "2", table)
+    assert done.returncode != 0 and "Error in rule measure_recordings" in done.stderr
+    # Repaired, with the time of the file that it was once copied from.
+    shutil.copy2(whole, added)
+    assert {
+        "projection: measuring the calibration recordings",
+        "projection: observing activations, shard 1 of 1",
+        "projection: choosing the encoder's scales for int8-table",
+    } <= workflow.planned(config, table)
+
+
 def test_what_is_calibrated_needs_recordings(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     done = workflow.snakemake(
