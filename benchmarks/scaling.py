@@ -126,7 +126,8 @@ def decode(work: Path, system: str, manifest: Path, shards: int) -> None:
     }
     output = ("--output", work / f"{{shard}}-of-{shards}.jsonl")
     with tempfile.TemporaryDirectory() as cache:
-        how = ("--decoding", "greedy_search", "--cache", cache, "--tokens", DIGITS / "tokens.txt")
+        how = ("--decoding", "greedy_search", "--tokens", DIGITS / "tokens.txt")
+        how += ("--cache", cache, "--code", "")
         script = f"decode_{system}"
         run_shards(script, shards, *model[system], *how, "--manifest", manifest, *output)
 

@@ -18,6 +18,8 @@ import torch
 from conftest import ROOT, stored
 
 from transducer2ncnn.base import layout
+from transducer2ncnn.base.errors import UserError
+from transducer2ncnn.engines import recognizer
 from transducer2ncnn.evaluation import transcription
 from transducer2ncnn.export import delivery
 from transducer2ncnn.families import model
@@ -100,3 +102,10 @@ def test_a_delivered_folder_runs_itself_on_any_recording(digits: Path, tmp_path:
         done = transcribed(script, *arguments)
         assert done.returncode == 1 and message in done.stderr
         assert "Traceback" not in done.stderr and not done.stdout
+
+    lines = (folder / "tokens.txt").read_text().splitlines(keepends=True)
+    (folder / "tokens.txt").write_text("".join(lines[:3]))
+    done = transcribed(script, wav)
+    assert done.returncode == 1 and "tokens.txt lacks a token of the model" in done.stderr
+    with pytest.raises(UserError, match="tokens.txt beside the model lacks a token"):
+        recognizer.decode(recognizer.load(folder, threads=1), samples.astype(np.float32), 0.5)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import delivered_files
 from transducer2ncnn.engines.search import GREEDY, Decoding
 from transducer2ncnn.speech.features import SAMPLE_RATE, silence
@@ -58,9 +59,18 @@ def decode(
     Args:
         samples: (n,) float32 in [−1, 1] at 16 kHz.
         tail_seconds: silence to put behind it, as the model's architecture has it.
+
+    Raises:
+        UserError: the model's tokens.txt lacks a token that was recognised.
     """
     start(recognizer)
     recognizer.accept_waveform(SAMPLE_RATE, samples)
     recognizer.accept_waveform(SAMPLE_RATE, silence(tail_seconds))
     recognizer.input_finished()
-    return recognizer.tokens, recognizer.text.strip()
+    try:
+        return recognizer.tokens, recognizer.text.strip()
+    except IndexError:
+        raise UserError(
+            "the tokens.txt beside the model lacks a token that sherpa-ncnn recognised. It is cut "
+            "off, or another model's: make the folder again."
+        ) from None

@@ -44,7 +44,11 @@ def main(paths: list[str]) -> None:
         recognizer.accept_waveform(rate, samples.mean(axis=1))
         recognizer.accept_waveform(rate, np.zeros(TAIL_SECONDS * rate, dtype=np.float32))
         recognizer.input_finished()
-        print(f"{path}: {recognizer.text.strip()}", flush=True)
+        try:
+            text = recognizer.text.strip()
+        except IndexError:
+            sys.exit(f"error: {folder / 'tokens.txt'} lacks a token of the model: copy it again")
+        print(f"{path}: {text}", flush=True)
 
 
 if __name__ == "__main__":
