@@ -4,19 +4,9 @@
 
 rule check_audio:
     input:
+        unpack(listed_recordings),
         wavs=test_wavs,
         calibration=lambda wildcards: at_hand(files_of(wildcards.model, "calibration_wavs")),
-        # Their names, which may be more than a command can hold, and what changes with them.
-        listed=lambda wildcards: (
-            f"results/{wildcards.model}/calibration/recordings.txt"
-            if model_of(wildcards).calibration_wavs
-            else []
-        ),
-        status=lambda wildcards: (
-            f"results/{wildcards.model}/calibration/recordings.status"
-            if model_of(wildcards).calibration_wavs
-            else []
-        ),
         transcripts=transcripts,
         evaluation=lambda wildcards: evaluation_files(wildcards.model),
     output:

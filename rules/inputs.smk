@@ -131,6 +131,15 @@ def at_hand(wavs):
     return in_storage(wavs) + [wav for wav in wavs if "local" in wav.flags][:1]
 
 
+def listed_recordings(wildcards):
+    """The names of a model's calibration recordings, which may be more than a command can hold, and
+    what changes with them; nothing where it has none."""
+    if not model_of(wildcards).calibration_wavs:
+        return {}
+    folder = "results/{model}/calibration"
+    return {"listed": f"{folder}/recordings.txt", "status": f"{folder}/recordings.status"}
+
+
 #: Recordings that a model is run on for comparisons, at most; all are in memory at once.
 COMPARED = 100
 

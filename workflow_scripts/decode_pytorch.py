@@ -65,10 +65,10 @@ def fill(
     network = model.load_described(args.checkpoint, description)
     transducer = TorchTransducer(network)
 
-    def hear(samples: np.ndarray) -> heard.Heard:
+    def recognise(samples: np.ndarray) -> heard.Heard:
         return decoding.heard(search.decode(transducer, samples, how), symbols)
 
-    decoding.fill(cache, utterances, hear, args.output)
+    decoding.fill(cache, utterances, recognise, args.output)
 
 
 if __name__ == "__main__":

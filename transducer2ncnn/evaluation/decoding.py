@@ -139,11 +139,11 @@ def _fill_by_sherpa_ncnn(
 ) -> None:
     loaded = recognizer.load(folder, threads=1, decoding=decoding)
 
-    def hear(samples: np.ndarray) -> Heard:
+    def recognise(samples: np.ndarray) -> Heard:
         ids, text = recognizer.decode(loaded, samples, tail_seconds)
         return Heard([symbols[i] for i in ids], text)
 
-    fill(cache, utterances, hear, who)
+    fill(cache, utterances, recognise, who)
 
 
 def heard(ids: list[int], symbols: list[str]) -> Heard:

@@ -84,7 +84,7 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
         named = Path(temporary, "named")
         _with_joiner(folder, named, weight, bias)
         try:
-            heard = isolated.call(_hear, folder, named, samples, architecture.tail_seconds)
+            heard = isolated.call(_recognise, folder, named, samples, architecture.tail_seconds)
         except isolated.IsolatedError as e:
             raise UserError(f"sherpa-ncnn cannot run it: {e}") from None
     if len(heard) != len(expected):
@@ -173,7 +173,7 @@ class _Frames(NcnnTransducer):
         return self._logits
 
 
-def _hear(folder: Path, named: Path, samples: np.ndarray, tail_seconds: float) -> list[int]:
+def _recognise(folder: Path, named: Path, samples: np.ndarray, tail_seconds: float) -> list[int]:
     """Run both models by sherpa-ncnn; the tokens of the second."""
     # Both have the same encoder, which all of the audio is for.
     for model, seconds in ((folder, AS_IT_IS_SECONDS), (named, SECONDS)):

@@ -214,13 +214,13 @@ def _texts(
         if not said:
             raise UserError(f"{model}: sherpa-ncnn gave no result on the emulated processor.")
         texts.append(said[-1].strip())
-    here = isolated.call(_hear, str(model), heard)
+    here = isolated.call(_recognise, str(model), heard)
     return [
         {"wav": name, "target": target, "x86": x86}
         for (name, _), target, x86 in zip(recordings, texts, here, strict=True)
     ]
 
 
-def _hear(model: str, recordings: Sequence[np.ndarray]) -> list[str]:
+def _recognise(model: str, recordings: Sequence[np.ndarray]) -> list[str]:
     loaded = recognizer.load(model, threads=1)
     return [recognizer.decode(loaded, samples, PROGRAM_TAIL)[1] for samples in recordings]
