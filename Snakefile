@@ -36,11 +36,13 @@ include: "rules/list.smk"
 
 onsuccess:
     summarize()
+    timers.cancel()
 
 
 onerror:
     forget_failed()
     summarize()
+    timers.cancel()
 
 
 rule all:

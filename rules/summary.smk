@@ -4,7 +4,7 @@ import atexit
 import sys
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.workflow import reasons, summary
+from transducer2ncnn.workflow import reasons, summary, timers
 
 
 def failed_jobs():

@@ -42,7 +42,7 @@ WARNINGS = 3
 #: Seconds of audio that are run; what comes after that is left out.
 SECONDS = 60
 #: Seconds that are made up where a model has no recordings.
-MADE_UP_SECONDS = 10
+MADE_UP_SECONDS = 5
 
 #: Segments that a network of any length is run on at once, in less than half of the time. Between
 #: them an LSTM's cell states are not seen, and with each they grow by one at most.
