@@ -155,6 +155,7 @@ def verification(precision: str) -> dict[str, Any]:
         "parts": {
             part: {
                 "max_error": error * factor,
+                "allowed": 1e-4 if precision == "fp32" else 2e-2,
                 "worst_blob": {
                     "run": "403 frames",
                     "blob": "85",

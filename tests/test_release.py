@@ -375,7 +375,7 @@ def test_what_passed_may_be_published() -> None:
     def explained(verification: Any) -> None:
         """By rounding alone."""
         encoder = verification["fp16"]["parts"]["encoder"]
-        encoder.update(max_error=0.5, beyond_tolerance=[{"error": 0.5, "allowed": 0.6}])
+        encoder.update(max_error=0.5, allowed=0.6)
 
     gates.check(broken("verification", explained))
 

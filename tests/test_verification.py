@@ -53,7 +53,7 @@ def test_a_sound_export_passes(exported: Export, precision: str, tolerance: floa
     found = compare(exported, exported.folder / precision, precision, tolerance)
     assert list(found) == list(layout.PARTS)
     for result in found.values():
-        assert 0 < result["max_error"] < tolerance
+        assert 0 < result["max_error"] < tolerance == result["allowed"]
         assert result["beyond_tolerance"] == []
     runs = found["encoder"]["max_error_by_run"]
     lengths = Verification().lengths
@@ -100,8 +100,12 @@ def test_what_rounding_moves_may_be_off_by_more(
     changed = with_error(exported, tmp_path / "reference.npz", key, error, effect)
     other = dataclasses.replace(exported, reference=changed)
     if passes:
-        beyond = compare(other, exported.folder / "fp32")["encoder"]["beyond_tolerance"]
-        assert [x["place"] for x in beyond] == ["output of the graph, segment 7"] * (error > 1e-4)
+        found = compare(other, exported.folder / "fp32")["encoder"]
+        places = [x["place"] for x in found["beyond_tolerance"]]
+        assert places == ["output of the graph, segment 7"] * (error > 1e-4)
+        # What the worst blob was held to is stated with its error.
+        assert error * 0.5 < found["max_error"] <= found["allowed"]
+        assert (found["allowed"] > 1e-4) == (error > 1e-4)
     else:
         with pytest.raises(proof.Mismatch, match=r"'out2' \(output of the graph, segment 7\)"):
             compare(other, exported.folder / "fp32")

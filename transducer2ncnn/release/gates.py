@@ -74,12 +74,10 @@ def _refusals(checked: Checked) -> Iterator[str]:
 
 def _against_pytorch(precision: str, found: Json) -> Iterator[str]:
     parts = found["parts"]
-    # More than the tolerance is allowed where rounding alone explains it.
-    allowed = {
-        part: max([found["tolerance"], *(blob["allowed"] for blob in x["beyond_tolerance"])])
-        for part, x in parts.items()
-    }
-    yield from _beyond(precision, {part: x["max_error"] for part, x in parts.items()}, allowed)
+    errors, allowed = (
+        {part: x[key] for part, x in parts.items()} for key in ("max_error", "allowed")
+    )
+    yield from _beyond(precision, errors, allowed)
     own = found["as_run"]
     yield from _beyond(f"{precision} at ncnn's own options", own["errors"], own["allowed"])
 

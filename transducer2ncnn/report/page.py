@@ -346,9 +346,9 @@ def _plots(artifacts: Artifacts, colors: dict[str, str]) -> dict[str, str]:
             rows.append((precision, colors[precision], parts))
         plots["sizes"] = figures.sizes("sizes", rows)
     errors = [
-        (name, colors[name], part, found["parts"][part]["max_error"], found["tolerance"])
+        (name, colors[name], part, x["max_error"], x["allowed"])
         for name, found in _against_pytorch(artifacts).items()
-        for part in PARTS
+        for part, x in found["parts"].items()
     ]
     if errors:
         plots["parity"] = figures.parity("parity", errors)

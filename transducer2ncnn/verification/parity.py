@@ -61,6 +61,9 @@ def compare(
 ) -> dict[str, Any]:
     """Compare ncnn files with the reference; return what was found, by part and case.
 
+    Of each part that is, among others, its "max_error", the largest of a blob, and what was
+    "allowed" of that blob.
+
     Args:
         reference: file written by ``reference.save``.
         architecture: the model's.
@@ -105,8 +108,15 @@ def compare(
                     if blob.error > tolerance:
                         beyond.append(_entry(blob) | {"error": blob.error, "allowed": allowed})
                     blobs.append(blob)
-            found[part] = _summary(blobs)
-            found[part] |= {"beyond_tolerance": beyond, "weights_proven": proven[part]}
+            worst = max(blobs, key=lambda blob: blob.error)
+            found[part] = {
+                "max_error": worst.error,
+                "allowed": rounding.allowed(f"{part}/{worst.case}/{worst.key}", tolerance, stored),
+                "worst_blob": _entry(worst),
+                **_summary(blobs),
+                "beyond_tolerance": beyond,
+                "weights_proven": proven[part],
+            }
     return found
 
 
@@ -133,14 +143,11 @@ def _part_ways(
 
 
 def _summary(blobs: list[Blob]) -> dict[str, Any]:
-    worst = max(blobs, key=lambda b: b.error)
     runs: dict[str, float] = {}
     for blob in blobs:
         run = "samples" if blob.case.startswith("sample ") else blob.case
         runs[run] = max(runs.get(run, 0.0), blob.error)
     return {
-        "max_error": worst.error,
-        "worst_blob": _entry(worst),
         "max_output_error": max(b.error for b in blobs if b.place.startswith(OUTPUT)),
         "blobs_compared": len(blobs),
         "max_error_by_run": runs,

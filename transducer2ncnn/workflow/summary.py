@@ -188,8 +188,7 @@ def _figure(name: str, verification: dict[str, Any]) -> str:
     for part, found in verification["parts"].items():
         if name.startswith(part) and name.endswith(".bin"):
             if "max_error" in found:
-                tolerance = verification["tolerance"]
-                return f"{found['max_error']:.1e} from PyTorch, {tolerance:g} allowed"
+                return f"{found['max_error']:.1e} from PyTorch, {found['allowed']:.2g} allowed"
             return _agreement(found["agreement"])
     return ""
 
