@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from transducer2ncnn.formats.layers import BY_MODULE
-from transducer2ncnn.verification.proof import Expected, Module, digest, digests
+from transducer2ncnn.verification.proof import STORED, Expected, Module, digest
 
 
 def make(network: nn.Module, run: Callable[[int], object]) -> Expected:
@@ -45,21 +45,29 @@ def make(network: nn.Module, run: Callable[[int], object]) -> Expected:
         for handle in handles:
             handle.remove()
     modules = [
-        Module(type(module).__name__, name, {k: digests(v) for k, v in tensors(module)})
+        Module(type(module).__name__, name, {k: _digests(x) for k, x in _tensors(module)})
         for name, module in executed
     ]
     # What is the same whatever the input is.
     return Expected(modules, seen[0] & seen[1])
 
 
-def tensors(module: nn.Module) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """A module's tensors by name; the two biases that an LSTM adds up are one, ``bias``."""
     parameters = {k: v.detach().float() for k, v in module.named_parameters(recurse=False)}
     pair = [parameters.pop(f"bias_{which}_l0", None) for which in ("ih", "hh")]
     if pair[0] is not None and pair[1] is not None:
         parameters["bias"] = pair[0] + pair[1]
-    for name, parameter in parameters.items():
-        yield name, parameter.numpy()
+    yield from parameters.items()
+
+
+def _digests(values: Tensor) -> dict[str, str]:
+    """The digests of fp32 values by precision."""
+    # PyTorch rounds as numpy does, in a tenth of the time.
+    return {
+        name: digest(values.to(getattr(torch, dtype.name)).numpy())
+        for name, dtype in STORED.items()
+    }
 
 
 class _Seen(TorchDispatchMode):

@@ -61,12 +61,6 @@ def digest(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
-def digests(values: np.ndarray) -> dict[str, str]:
-    """The digests of fp32 values by precision."""
-    with np.errstate(over="ignore"):
-        return {name: digest(values.astype(dtype, copy=False)) for name, dtype in STORED.items()}
-
-
 def to_arrays(part: str, expected: Expected) -> dict[str, np.ndarray]:
     """As arrays of a reference, whose keys begin with no part's name."""
     arrays = {
