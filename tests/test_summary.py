@@ -85,7 +85,7 @@ def test_what_was_released_is_named_where_a_run_made_it(tmp_path: Path) -> None:
         (None, "it left no log"),
         ("\n", "its log is empty: it was killed"),
         ("Traceback (most recent call last):\n  …\nMemoryError: no\n", "MemoryError: no"),
-        ("error: " + 1000 * "x", 300 * "x" + "…"),
+        ("error: " + 500 * "x" + 500 * "y", 150 * "x" + " … " + 150 * "y"),
     ],
 )
 def test_why_a_job_failed_when_its_log_does_not_say(

@@ -139,10 +139,16 @@ def _first_error(log: Path) -> list[str]:
     if not printed:
         return ["its log is empty: it was killed, or it ran out of memory or time"]
     said = _error(printed) or [printed[-1]]
-    shown_ = [line if len(line) <= ERROR_LENGTH else f"{line[:ERROR_LENGTH]}…" for line in said]
+    shown_ = [line if len(line) <= ERROR_LENGTH else _shortened(line) for line in said]
     if len(shown_) > ERROR_LINES:
         shown_[ERROR_LINES:] = [f"  … {len(said) - ERROR_LINES} more lines in the log"]
     return shown_
+
+
+def _shortened(error: str) -> str:
+    """Its beginning says what is wrong, and its end what to do."""
+    half = ERROR_LENGTH // 2
+    return f"{error[:half]} … {error[-half:]}"
 
 
 def _printed(log: Path) -> list[str] | None:
