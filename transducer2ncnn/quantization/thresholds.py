@@ -131,37 +131,33 @@ class _Search:
     """
 
     def __init__(self, counts: np.ndarray) -> None:
-        share = counts / counts.sum(axis=1, keepdims=True)
-        p = share + EPSILON
-        self._share, self._p = _and_zero(share), _and_zero(p)
-        self._mass, self._p_sum, self._own = map(_up_to, (share, p, p * np.log(p)))
+        self._share = counts / counts.sum(axis=1, keepdims=True)
+        self._p = self._share + EPSILON
+        self._mass, self._p_sum, self._own = map(
+            _up_to, (self._share, self._p, self._p * np.log(self._p))
+        )
 
     def divergences(self, t: np.ndarray) -> np.ndarray:
         """(L, n) of n thresholds, as numbers of bins."""
         edges = np.outer(t / LEVELS, np.arange(LEVELS + 1))  # exact, as LEVELS is a power of two
         bins = edges.astype(int)
-        inside = edges - bins
+        fraction = edges - bins
         # (L, n, LEVELS) the mass that each bin of a group has once it is flattened.
-        mass = self._mass[:, bins] + inside * self._share[:, bins]
+        mass = self._mass[:, bins] + fraction * self._share[:, bins]
         q = np.diff(mass) * (LEVELS / t)[:, None] + EPSILON
         log_q = np.log(q)
-        whole = self._p_sum[:, bins[:, 1:]] - self._p_sum[:, bins[:, :-1] + (inside[:, :-1] > 0)]
+        whole = self._p_sum[:, bins[:, 1:]] - self._p_sum[:, bins[:, :-1] + (fraction[:, :-1] > 0)]
         cross = np.einsum("ltg,ltg->lt", whole, log_q)
         # The bins that an edge runs through; one between two bins runs through neither.
-        inside, bins = inside[:, 1:-1], bins[:, 1:-1]
-        q_there = q[:, :, :-1] * inside + q[:, :, 1:] * (1 - inside)
-        cross += np.einsum("ltg,ltg->lt", self._p[:, bins] * (inside > 0), np.log(q_there))
+        fraction, bins = fraction[:, 1:-1], bins[:, 1:-1]
+        q_there = q[:, :, :-1] * fraction + q[:, :, 1:] * (1 - fraction)
+        cross += np.einsum("ltg,ltg->lt", self._p[:, bins] * (fraction > 0), np.log(q_there))
         # What is clipped goes into the last bin.
         clipped = 1 - self._mass[:, t]
         last = self._p[:, t - 1] + clipped
         own = self._own[:, t - 1] + last * np.log(last)
         divergences: np.ndarray = own - (cross + clipped * log_q[:, :, -1])
         return divergences
-
-
-def _and_zero(x: np.ndarray) -> np.ndarray:
-    """(L, n + 1): for each row what is behind its end."""
-    return np.pad(x, ((0, 0), (0, 1)))
 
 
 def _up_to(x: np.ndarray) -> np.ndarray:
