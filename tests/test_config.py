@@ -336,6 +336,15 @@ def test_what_is_calibrated_is_exported_where_there_is_something_to_calibrate_on
         config.parse(minimal(precisions=["int8"]))
 
 
+def test_a_model_that_has_recordings_for_no_precision() -> None:
+    table, dynamic = {"precisions": {"int8-table": {}}}, {"precisions": {"int8": {}}}
+    for stated in (minimal() | table, minimal(test_wavs="wavs") | table):
+        with pytest.raises(UserError, match=r"m.calibration_wavs: missing. .* for int8-table"):
+            config.parse(stated)
+    with pytest.raises(UserError, match=r"models.m.test_wavs: missing. Expected .* that int8 can"):
+        config.parse(minimal() | dynamic)
+
+
 def test_recipes_that_ship_can_be_named_without_being_configured() -> None:
     named = minimal(test_wavs="wavs", precisions=["int8-small", "fp16"])
     assert config.parse(named).precisions_of("m") == ["int8-small", "fp16"]
@@ -380,7 +389,7 @@ def test_an_old_configuration_of_int8_means_what_it_did() -> None:
         "min_agreement": 0.5,
         "shards": 3,
     }
-    parsed = config.parse(minimal() | {"precisions": {"int8": old}})
+    parsed = config.parse(minimal() | {"precisions": {"fp16": {}, "int8": old}})
     recipe = parsed.precisions["int8"].to_recipe()
     assert parsed.calibration_shards() == 3
     assert recipe.plain == {"joiner": "fp32"}
@@ -392,7 +401,8 @@ def test_an_old_configuration_of_int8_means_what_it_did() -> None:
     assert not recipe.calibrated
     # And by the way that int8 was made before.
     old["recipe"] = "int8-table"
-    recipe = config.parse(minimal() | {"precisions": {"int8": old}}).precisions["int8"].to_recipe()
+    parsed = config.parse(minimal() | {"precisions": {"fp16": {}, "int8": old}})
+    recipe = parsed.precisions["int8"].to_recipe()
     table = "int8-table"
     encoder = dict.fromkeys(("Convolution", "InnerProduct"), table)
     assert recipe.quantized_parts == {
@@ -409,7 +419,8 @@ def test_a_precision_of_ones_own_overrides_its_recipe() -> None:
         "thresholds": "percentile",
         "percentile": 99.99,
     }
-    recipe = config.parse(minimal() | {"precisions": {"mine": mine}}).precisions["mine"].to_recipe()
+    parsed = config.parse(minimal() | {"precisions": {"fp16": {}, "mine": mine}})
+    recipe = parsed.precisions["mine"].to_recipe()
     encoder, shipped = recipe.quantized["encoder"], SHIPPED["int8-table"].quantized["encoder"]
     assert encoder.layers == shipped.layers
     assert encoder.changes == {"InnerProduct": "int8-dynamic", "conv_*": "fp16"}

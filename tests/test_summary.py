@@ -62,6 +62,18 @@ def test_what_never_ran_is_told_from_what_failed(tmp_path: Path, log: Path) -> N
     assert not any("waiting" in line for line in said)
 
 
+def test_a_damaged_file_hides_nothing_of_other_models(tmp_path: Path, log: Path) -> None:
+    record = tmp_path / "a" / "release" / "published.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    said = list(lines(tmp_path, [job("a", makes=frozenset({str(record)})), failed("b", log)]))
+    (error,) = (line for line in said if line.startswith("error: "))
+    assert str(record) in error and error.endswith(
+        "Delete the file, and run snakemake to have it made again."
+    )
+    assert "    the first, which says why" in said
+
+
 def test_what_was_released_is_named_where_a_run_made_it(tmp_path: Path) -> None:
     folder = tmp_path / "m" / "release"
     archive = str(folder / "sherpa-ncnn-m-1.tar.bz2")
@@ -85,7 +97,7 @@ def test_what_was_released_is_named_where_a_run_made_it(tmp_path: Path) -> None:
         (None, "it left no log"),
         ("\n", "its log is empty: it was killed"),
         ("Traceback (most recent call last):\n  …\nMemoryError: no\n", "MemoryError: no"),
-        ("error: " + 500 * "x" + 500 * "y", 150 * "x" + " … " + 150 * "y"),
+        ("error: " + 500 * "x" + 500 * "y", 300 * "x" + " … " + 300 * "y"),
     ],
 )
 def test_why_a_job_failed_when_its_log_does_not_say(

@@ -82,9 +82,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
     try:
         value = parse_json(text, lambda values: _Object(values, str(path)))
     except ValueError as e:
-        raise UserError(f"{path}: cannot be read as JSON ({e}).") from None
+        raise UserError(f"{path}: cannot be read as JSON ({e}). {REMAKE}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a {type(value).__name__} in JSON. Expected an object.")
+        raise UserError(
+            f"{path}: holds a {type(value).__name__} in JSON. Expected an object. {REMAKE}"
+        )
     return value
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
@@ -15,8 +16,8 @@ from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import sherpa, weights
 
-#: Lines of pnnx's log that an error shows.
-LOG_TAIL = 15
+#: Lines of pnnx's log that an error ends with.
+LOG_TAIL = 5
 
 
 def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
@@ -30,7 +31,8 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
         pnnx's log.
 
     Raises:
-        UserError: pnnx failed or left a file out, and the message shows the end of its log; or
+        UserError: pnnx failed or left a file out, and the message shows the end of its log, which
+            goes to standard error; or
             what it wrote is cut off; or it made layers that sherpa-ncnn cannot create; or the
             graph makes ncnn guess an axis (``broadcasting``), or adds up squares (``norms``).
     """
@@ -61,6 +63,7 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
         wrong = _what_is_wrong(traced, made["param"], made["bin"])
         if done.returncode != 0 or wrong:
             free = shutil.disk_usage(folder).free
+            print(done.stdout, file=sys.stderr)
             raise UserError(_failure(traced, done.returncode, wrong, free, done.stdout))
         graph, name = param_file.read(made["param"]), f"pnnx made of {traced} what is not kept"
         check_vectors(graph, name)
@@ -112,4 +115,7 @@ def _failure(traced: str | Path, status: int, wrong: str, free: int, log: str) -
         what += f" and {wrong}"
     what += f" on {traced}, with {free / 1e6:.0f} MB left on the disk"
     tail = "\n".join("  " + line for line in log.splitlines()[-LOG_TAIL:])
-    return f"pnnx {what}. The end of its log:\n{tail}"
+    return (
+        f"pnnx {what}. If that file was changed since it was traced, delete it, and run snakemake "
+        f"again. The end of pnnx's log:\n{tail}"
+    )

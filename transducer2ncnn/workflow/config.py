@@ -268,13 +268,11 @@ def _useless_options(config: Config) -> Iterator[str]:
 
 
 def _missing_recordings(name: str, model: Model, config: Config) -> Iterator[str]:
-    """What of the precisions that a model names takes recordings that it has not."""
+    """What of the precisions that a model names takes recordings that it has not; of all, if it
+    has recordings for none."""
     known = config.known_precisions()
-    recipes = {
-        precision: known[precision].to_recipe()
-        for precision in model.precisions
-        if precision in known
-    }
+    named = model.precisions or ([] if config.precisions_of(name) else config.precisions)
+    recipes = {precision: known[precision].to_recipe() for precision in named if precision in known}
     calibrated = [precision for precision, recipe in recipes.items() if recipe.calibrated]
     quantized = [precision for precision, recipe in recipes.items() if not recipe.is_plain]
     if model.calibration_wavs:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transducer2ncnn.base import reading
+from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.evaluation import comparison, units
 from transducer2ncnn.evaluation.units import NAMES
 from transducer2ncnn.formats import tokens, vocabulary
@@ -17,7 +18,7 @@ from transducer2ncnn.formats import tokens, vocabulary
 #: Models whose files and figures are listed one by one; of more, there is a line each.
 DETAILED = 4
 #: Characters of an error that are shown; all of it is in the log.
-ERROR_LENGTH = 300
+ERROR_LENGTH = 600
 #: Lines of it, its list's first ones included.
 ERROR_LINES = 6
 
@@ -55,25 +56,11 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
     for model, of in models.items():
         # What this run did not ask for may be older than what it is about.
         made = {Path(file) for job in of if job.done for file in job.makes}
-        if few:
-            for folder in _delivered(of):
-                yield ""
-                yield f"{folder}/    ready for sherpa-ncnn"
-                # Else it is in a storage.
-                if Path(folder).is_dir():
-                    yield from _details(Path(folder), made)
-            yield from _on_devices(results / model / "verification", made)
-            yield from _vocabulary(results / model, made)
-            if model in finished:
-                yield from _evaluation(results / model / "evaluation", made)
-                yield from _report(results / model / "report.html", made)
-                yield from _release(results / model / "release", made)
-        elif model in finished:
-            yield f"{model}: {', '.join(_delivered(of)) or 'nothing to deliver'}"
-            yield from _on_devices(results / model / "verification", made)
-            yield from _vocabulary(results / model, made)
-            if (table := results / model / "evaluation" / "table.tsv") in made:
-                yield from _far(table.parent, comparison.read(table))
+        say = _at_length if few else _briefly
+        try:
+            yield from say(results / model, _delivered(of), made, model in finished)
+        except UserError as e:  # a damaged file, which hides nothing of the others
+            yield f"error: {e}"
     if few and len(finished) == len(models):
         return
     yield ""
@@ -81,6 +68,41 @@ def lines(results: Path, jobs: Iterable[Job]) -> Iterator[str]:
     for model, of in models.items():
         if model not in finished:
             yield from _unfinished(model, of)
+
+
+def _at_length(
+    folder: Path, delivered: list[str], made: set[Path], finished: bool
+) -> Iterator[str]:
+    """Of a model, what it was delivered as and all figures.
+
+    Args:
+        folder: its results.
+        delivered: folders for sherpa-ncnn.
+        made: files that are there and up to date.
+        finished: whether all that was asked for is.
+    """
+    for ready in delivered:
+        yield ""
+        yield f"{ready}/    ready for sherpa-ncnn"
+        # Else it is in a storage.
+        if Path(ready).is_dir():
+            yield from _details(Path(ready), made)
+    yield from _on_devices(folder / "verification", made)
+    yield from _vocabulary(folder, made)
+    if finished:
+        yield from _evaluation(folder / "evaluation", made)
+        yield from _report(folder / "report.html", made)
+        yield from _release(folder / "release", made)
+
+
+def _briefly(folder: Path, delivered: list[str], made: set[Path], finished: bool) -> Iterator[str]:
+    """The same in a line, and what to be careful about."""
+    if finished:
+        yield f"{folder.name}: {', '.join(delivered) or 'nothing to deliver'}"
+        yield from _on_devices(folder / "verification", made)
+        yield from _vocabulary(folder, made)
+        if (table := folder / "evaluation" / "table.tsv") in made:
+            yield from _far(table.parent, comparison.read(table))
 
 
 def _report(path: Path, made: set[Path]) -> Iterator[str]:
