@@ -27,7 +27,7 @@ from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import Files, delivered_files
 from transducer2ncnn.engines import recognizer, search
 from transducer2ncnn.engines.runtime import NcnnTransducer
-from transducer2ncnn.families.contract import Architecture
+from transducer2ncnn.families.contract import FRAME_SECONDS, Architecture
 from transducer2ncnn.families.registry import described
 from transducer2ncnn.formats import param as param_file
 from transducer2ncnn.formats import tokens as tokens_file
@@ -38,7 +38,9 @@ from transducer2ncnn.formats.weights import Block
 from transducer2ncnn.speech.features import SAMPLE_RATE
 from transducer2ncnn.speech.synthetic import bursts
 
-SECONDS = 2
+#: Seconds of audio, at least, and segments. What is wrong with segments or states shows from the
+#: second on.
+SECONDS, SEGMENTS = 1.0, 6
 #: Of it, those that the folder is run on as it is.
 AS_IT_IS_SECONDS = 0.5
 #: Tokens that the projection tells apart, at most. Of few, the best is further above the others.
@@ -64,7 +66,8 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
     architecture = described(description)
     sizes = architecture.sizes
     tokens_file.read(folder / "tokens.txt", sizes.vocab_size)
-    samples = bursts(np.random.default_rng(0), SECONDS * SAMPLE_RATE)
+    seconds = max(SECONDS, SEGMENTS * architecture.hop * FRAME_SECONDS)
+    samples = bursts(np.random.default_rng(0), round(seconds * SAMPLE_RATE))
     encoder = files["encoder"][0]
     try:
         frames = isolated.call(_encode, files, description, samples)
@@ -89,8 +92,8 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
             raise UserError(f"sherpa-ncnn cannot run it: {e}") from None
     if len(heard) != len(expected):
         raise UserError(
-            f"sherpa-ncnn makes {len(heard)} output frames of {SECONDS} s of audio, and plain ncnn "
-            f"{len(expected)} with {encoder}. {_ADVICE}"
+            f"sherpa-ncnn makes {len(heard)} output frames of {seconds:g} s of audio, and plain "
+            f"ncnn {len(expected)} with {encoder}. {_ADVICE}"
         )
     differ = np.flatnonzero(clear & (np.array(heard) != expected))
     if len(differ):
@@ -176,11 +179,12 @@ class _Frames(NcnnTransducer):
 def _recognise(folder: Path, named: Path, samples: np.ndarray, tail_seconds: float) -> list[int]:
     """Run both models by sherpa-ncnn; the tokens of the second."""
     # Both have the same encoder, which all of the audio is for.
-    for model, seconds in ((folder, AS_IT_IS_SECONDS), (named, SECONDS)):
+    beginning = samples[: round(AS_IT_IS_SECONDS * SAMPLE_RATE)]
+    for model, audio in ((folder, beginning), (named, samples)):
         print(f"sherpa-ncnn loads {model}", file=sys.stderr, flush=True)
         loaded = recognizer.load(model, threads=1)
-        print(f"sherpa-ncnn decodes {seconds} s of noise", file=sys.stderr, flush=True)
-        audio = samples[: round(seconds * SAMPLE_RATE)]
+        seconds = len(audio) / SAMPLE_RATE
+        print(f"sherpa-ncnn decodes {seconds:g} s of noise", file=sys.stderr, flush=True)
         tokens, _ = recognizer.decode(loaded, audio, tail_seconds)
         del loaded  # before the next is loaded: each is as large as the model
     return tokens
