@@ -1,9 +1,7 @@
 # What is said at the end of a run.
 
 import atexit
-import sys
 
-from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.workflow import reasons, summary, timers
 
 
@@ -49,10 +47,7 @@ def summarize():
         if "model" in job.wildcards_dict
     ]
     if jobs:
-        try:
-            print(*summary.lines(Path("results"), jobs), "", sep="\n")
-        except UserError as e:
-            print(f"error: {e}", file=sys.stderr)
+        print(*summary.lines(Path("results"), jobs), "", sep="\n")
 
 
 def say_why():

@@ -31,10 +31,10 @@ def convert(traced: str | Path, param: str | Path, bin_: str | Path) -> str:
         pnnx's log.
 
     Raises:
-        UserError: pnnx failed or left a file out, and the message shows the end of its log, which
-            goes to standard error; or
-            what it wrote is cut off; or it made layers that sherpa-ncnn cannot create; or the
-            graph makes ncnn guess an axis (``broadcasting``), or adds up squares (``norms``).
+        UserError: pnnx failed or left a file out, and the message shows the end of its log, all of
+            which goes to standard error; or what it wrote is cut off; or it made layers that
+            sherpa-ncnn cannot create; or the graph makes ncnn guess an axis (``broadcasting``), or
+            adds up squares (``norms``).
     """
     with scratch(Path(param).resolve().parent) as folder:
         made = {kind: folder / f"model.ncnn.{kind}" for kind in ("param", "bin")}

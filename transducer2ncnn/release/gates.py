@@ -74,10 +74,8 @@ def _refusals(checked: Checked) -> Iterator[str]:
 
 def _against_pytorch(precision: str, found: Json) -> Iterator[str]:
     parts = found["parts"]
-    errors, allowed = (
-        {part: x[key] for part, x in parts.items()} for key in ("max_error", "allowed")
-    )
-    yield from _beyond(precision, errors, allowed)
+    allowed = {part: x["allowed"] for part, x in parts.items()}
+    yield from _beyond(precision, {part: x["max_error"] for part, x in parts.items()}, allowed)
     own = found["as_run"]
     yield from _beyond(f"{precision} at ncnn's own options", own["errors"], own["allowed"])
 

@@ -152,21 +152,21 @@ def parity(name: str, rows: Sequence[tuple[str, str, str, float, float]]) -> str
     """The largest errors against PyTorch, on a logarithmic axis, with what is allowed.
 
     Args:
-        rows: precision, colour, part, error and tolerance of each.
+        rows: precision, colour, part, error and what is allowed of each.
     """
     with _drawing(name, 7.2, 0.62 + 0.27 * len(rows)) as drawing:
         ax = drawing.axes
         # An error of nothing has no place on the axis: it stands at its left end.
         floor = min([x for *_, error, _ in rows if (x := error)] + [1e-8]) / 3
-        for i, (_, color, _, error, tolerance) in enumerate(rows):
+        for i, (_, color, _, error, allowed) in enumerate(rows):
             ax.plot([floor, max(error, floor)], [i, i], color=color, linewidth=1.5, alpha=0.35)
             ax.plot(max(error, floor), i, "o", color=color, markersize=6)
-            ax.plot([tolerance] * 2, [i - 0.34, i + 0.34], color=INK, linewidth=1.6)
+            ax.plot([allowed] * 2, [i - 0.34, i + 0.34], color=INK, linewidth=1.6)
         ax.set_xscale("log")
         # As errors are written elsewhere. Powers of ten would be typeset, which takes 0.1 s.
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0e}")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlim(floor, 3 * max(max(error, tolerance) for *_, error, tolerance in rows))
+        ax.set_xlim(floor, 3 * max(max(error, allowed) for *_, error, allowed in rows))
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.set_yticks(range(len(rows)), [f"{part}, {precision}" for precision, _, part, *_ in rows])
         ax.set_xlabel("largest error against PyTorch (dot), and the error allowed (bar)")

@@ -93,6 +93,7 @@ def compare(
             network = Network(param, bin_)
             weighted = [x for x in param_file.read(param).layers if x.type in WEIGHTED]
             blobs: list[Blob] = []
+            allowances: list[float] = []
             beyond: list[dict[str, Any]] = []
             # Single runs first: what is wrong in the graph is then found where it is wrong.
             for case, values in sorted(cases.items(), key=lambda item: item[0] == "streaming"):
@@ -108,15 +109,9 @@ def compare(
                     if blob.error > tolerance:
                         beyond.append(_entry(blob) | {"error": blob.error, "allowed": allowed})
                     blobs.append(blob)
-            worst = max(blobs, key=lambda blob: blob.error)
-            found[part] = {
-                "max_error": worst.error,
-                "allowed": rounding.allowed(f"{part}/{worst.case}/{worst.key}", tolerance, stored),
-                "worst_blob": _entry(worst),
-                **_summary(blobs),
-                "beyond_tolerance": beyond,
-                "weights_proven": proven[part],
-            }
+                    allowances.append(allowed)
+            found[part] = _summary(blobs, allowances)
+            found[part] |= {"beyond_tolerance": beyond, "weights_proven": proven[part]}
     return found
 
 
@@ -142,12 +137,16 @@ def _part_ways(
     )
 
 
-def _summary(blobs: list[Blob]) -> dict[str, Any]:
+def _summary(blobs: list[Blob], allowances: list[float]) -> dict[str, Any]:
+    worst, allowed = max(zip(blobs, allowances, strict=True), key=lambda pair: pair[0].error)
     runs: dict[str, float] = {}
     for blob in blobs:
         run = "samples" if blob.case.startswith("sample ") else blob.case
         runs[run] = max(runs.get(run, 0.0), blob.error)
     return {
+        "max_error": worst.error,
+        "allowed": allowed,
+        "worst_blob": _entry(worst),
         "max_output_error": max(b.error for b in blobs if b.place.startswith(OUTPUT)),
         "blobs_compared": len(blobs),
         "max_error_by_run": runs,

@@ -81,9 +81,9 @@ def gates(
 
 def _verified(found: dict[str, Any]) -> dict[str, Any]:
     if "tolerance" in found:
-        worst = max(found["parts"].values(), key=lambda part: float(part["max_error"]))
+        worst: dict[str, Any] = max(found["parts"].values(), key=lambda part: part["max_error"])
         # Where rounding alone explains it, more than the tolerance is allowed.
-        off = {"max_error": worst["max_error"], "allowed": worst["allowed"]}
+        off = {key: worst[key] for key in ("max_error", "allowed")}
         return {"limits": {"tolerance": found["tolerance"]}} | off
     reached = ("token_edit_rate", "fp32_tokens", "proves_nothing")
     agreement = {"agreement": found["all"]["agreement"]}
