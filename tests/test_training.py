@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import GOLDEN, ROOT, check_computes
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.families import model
 from transducer2ncnn.formats import checkpoint
+from transducer2ncnn.formats.checkpoint import Checkpoint
 from transducer2ncnn.source import averaging
 from transducer2ncnn.source.training import Choice
 
@@ -128,6 +130,25 @@ def test_a_mean_by_hand(tmp_path: Path) -> None:
     torch.testing.assert_close(mean["half"], torch.tensor([7 / 24]))
     assert mean["n"].tolist() == [2]  # 7 // 3
     assert "decoder_giga.x" not in mean
+
+
+def test_a_mean_holds_one_model_beside_the_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [save(tmp_path / f"{i}.pt", {"x": torch.rand(9), "y": torch.rand(9)}) for i in range(4)]
+    read = Checkpoint.state_dict
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(self: Checkpoint, entry: str) -> dict[str, torch.Tensor]:
+        # Of those before, the first has become the sum.
+        assert [ref for ref in held[2:] if ref() is not None] == []
+        state = read(self, entry)
+        held.extend(map(weakref.ref, state.values()))
+        return state
+
+    monkeypatch.setattr(Checkpoint, "state_dict", watched)
+    averaging.mean(paths)
+    assert len(held) == 2 * len(paths)
 
 
 def test_an_interval_by_hand(tmp_path: Path) -> None:

@@ -25,15 +25,13 @@ def mean(paths: Sequence[Path]) -> State:
     Raises:
         UserError: a checkpoint cannot be opened safely, or is not of the same model.
     """
-    total: State = {}
-    for path in paths:
-        state = Checkpoint(path).state_dict("model")
-        if not total:
-            total = {name: _computable(tensor) for name, tensor in state.items()}
-            continue
+    total = {name: _computable(t) for name, t in _model(paths[0]).items()}
+    for path in paths[1:]:
+        state = _model(path)
         _check_same_model(total, state, path, paths[0])
-        for name, tensor in state.items():
-            total[name] += tensor
+        for name in total:
+            # Taken out of it, or this model would be held while the next is read.
+            total[name] += state.pop(name)
     for tensor in total.values():
         if tensor.is_floating_point():
             tensor /= len(paths)
@@ -69,6 +67,10 @@ def interval_mean(start: Path, end: Path) -> State:
             tensor.add_(before[name].to(tensor.dtype), alpha=weight_start / weight_end)
             tensor.mul_(weight_end)
     return mean
+
+
+def _model(path: Path) -> State:
+    return Checkpoint(path).state_dict("model")
 
 
 def _averaged_batches(checkpoint: Checkpoint) -> int:
