@@ -89,8 +89,8 @@ def _check_range(histogram: Histogram) -> None:
     if np.count_nonzero(histogram.counts) == 1 and histogram.counts.sum() == histogram.seen:
         raise UserError(
             f"the input of {histogram.layer} has the same magnitude {histogram.absmax:g} all the "
-            "time, so its range is unknown: nothing but silence was heard. Calibrate with "
-            "recordings of speech."
+            "time, so its range is unknown: the recordings hold silence, or a signal that never "
+            "changes. Calibrate with recordings of speech."
         )
 
 
