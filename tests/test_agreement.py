@@ -30,7 +30,7 @@ def files(encoder: str, joiner: str) -> Files:
 
 @pytest.fixture(scope="module")
 def description() -> dict[str, Any]:
-    return model.describe(INT8 / "pretrained.pt", "lstm")
+    return model.inspect(INT8 / "pretrained.pt", "lstm")[1]
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_full_size_parameter_counts(tmp_path: Path) -> None:
     with torch.device("meta"):
         state = build(architecture).state_dict()
     torch.save({"model": {k: torch.zeros(v.shape) for k, v in state.items()}}, tmp_path / "x.pt")
-    counts = model.describe(tmp_path / "x.pt", "lstm")["parameters"]
+    counts = model.inspect(tmp_path / "x.pt", "lstm")[1]["parameters"]
     assert counts == {
         "encoder": 83_137_520,
         "decoder": 257_024,
@@ -305,7 +305,7 @@ def test_bad_checkpoints_are_named_for_what_they_are(
     path = tmp_path / "x.pt"
     corrupt(name, path)
     with pytest.raises(UserError, match=message) as caught:
-        model.describe(path, "lstm")
+        model.inspect(path, "lstm")
     assert str(path) in str(caught.value)
 
 
@@ -320,7 +320,7 @@ def test_a_stated_size_that_differs_is_an_error_with_both() -> None:
 
 def test_described_models_survive_the_way_through_a_file() -> None:
     path = GOLDEN / "checkpoint-projection" / "pretrained.pt"
-    description = json.loads(json.dumps(model.describe(path, "lstm")))
+    description = json.loads(json.dumps(model.inspect(path, "lstm")[1]))
     architecture = described(description)
     assert isinstance(architecture, LstmArchitecture)
     assert architecture.sizes == model.load(path, "lstm", parts=()).architecture.sizes

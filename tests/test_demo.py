@@ -52,7 +52,7 @@ def said(wav: str) -> str:
 def results(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two precisions of the model that ships, and a folder that a run is still making."""
     results = tmp_path_factory.mktemp("results")
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     files.write_json(results / "digits" / "model.json", description)
     for precision in PRECISIONS:
         folder = results / "digits" / "sherpa-ncnn" / precision
@@ -85,7 +85,7 @@ def test_what_was_delivered_is_there_to_try(
     # Of another family, whose segments are longer: 39 frames and one more, and 0.3 s.
     golden = GOLDEN / "zipformer" / "pretrained.pt"
     settings = {"decode_chunk_len": 32, "num_left_chunks": 4}
-    description = model.describe(golden, "zipformer", settings)
+    description = model.inspect(golden, "zipformer", settings)[1]
     files.write_json(tmp_path / "longer" / "model.json", description)
     folder = tmp_path / "longer" / "sherpa-ncnn" / "fp16"
     shutil.copytree(results / "digits" / "sherpa-ncnn" / "fp16", folder)

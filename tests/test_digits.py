@@ -54,7 +54,7 @@ def test_its_tokens_are_its_bpe_models() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_sherpa_ncnn_hears_the_shipped_wavs(precision: str, digits: Path, tmp_path: Path) -> None:
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     files = layout.ncnn_files(digits / precision)
     delivery.deliver(files, description, DIGITS / "tokens.txt", tmp_path / "sherpa")
 
@@ -79,7 +79,7 @@ def test_a_delivered_folder_runs_itself_on_any_recording(digits: Path, tmp_path:
     recipe = SHIPPED["int8"]
     files = stored(layout.ncnn_files(digits / "fp32"), recipe, tmp_path / "int8")
     files["decoder"] = layout.ncnn_files(digits / "fp16")["decoder"]
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     folder = tmp_path / "sherpa ncnn"
     delivery.deliver(files, description, DIGITS / "tokens.txt", folder)
     script = folder / "transcribe.py"

@@ -69,7 +69,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchTran
     for parameter in network.parameters():
         parameter.copy_(parameter.half())
     export(network, folder)
-    description = model.describe(golden / "pretrained.pt", "lstm")
+    description = model.inspect(golden / "pretrained.pt", "lstm")[1]
     files = layout.ncnn_files(folder / "fp32")
     assembly.assemble(files, description, golden / "tokens.txt", folder / "sherpa", assembly.link)
     return folder / "sherpa", TorchTransducer(network)

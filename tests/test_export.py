@@ -245,7 +245,7 @@ from transducer2ncnn.families import model
 from transducer2ncnn.quantization import observing
 from transducer2ncnn.verification import reference
 checkpoint, folder = sys.argv[1:]
-described = model.describe(checkpoint, "lstm")
+described = model.inspect(checkpoint, "lstm")[1]
 network = model.load_described(checkpoint, described)
 torchscript.trace(network, "encoder", folder + "/encoder.pt")
 observing.observe(network, [])

@@ -174,7 +174,7 @@ def test_a_model_survives_the_way_through_its_files(made: Made, tmp_path: Path) 
     path = tmp_path / "x.pt"
     torch.save({"model": made.network.state_dict()}, path)
     settings = dataclasses.asdict(architecture.settings)
-    described = json.loads(json.dumps(model.describe(path, made.name, settings)))
+    described = json.loads(json.dumps(model.inspect(path, made.name, settings)[1]))
     assert described["settings_from"] == dict.fromkeys(settings, "the configuration")
     loaded = model.load_described(path, described)
     assert loaded.architecture.sizes == architecture.sizes
@@ -185,7 +185,7 @@ def test_a_model_survives_the_way_through_its_files(made: Made, tmp_path: Path) 
         field.default is dataclasses.MISSING for field in dataclasses.fields(architecture.settings)
     ):
         with pytest.raises(UserError, match="settings that no tensor tells"):
-            model.describe(path, made.name)
+            model.inspect(path, made.name)
 
 
 # What it computes

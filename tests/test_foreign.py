@@ -79,7 +79,7 @@ def test_it_is_named_for_what_it_is(
     path = tmp_path / "x.pt"
     write(path)
     with pytest.raises(UserError, match=rf"^{path}: .*{message}") as caught:
-        model.describe(path, "lstm")
+        model.inspect(path, "lstm")
     advice = "Name the checkpoint that|Unpack it|save of the module its state dict"
     assert len([x for x in advice.split("|") if x in str(caught.value)]) == 1
     if at_once:  # before a run does anything
@@ -92,7 +92,7 @@ def test_it_is_named_for_what_it_is(
 def test_an_onnx_model_is_known_by_its_name_too(tmp_path: Path) -> None:
     (tmp_path / "encoder.onnx").write_bytes(b"\x0a\x01x")
     with pytest.raises(UserError, match="is an ONNX model"):
-        model.describe(tmp_path / "encoder.onnx", "lstm")
+        model.inspect(tmp_path / "encoder.onnx", "lstm")
 
 
 def renamed(tmp_path: Path, names: Callable[[str], str]) -> Path:
@@ -170,8 +170,8 @@ def test_safetensors_hold_what_torch_saved(tmp_path: Path, dtype: torch.dtype, p
     for name, tensor in expected.items():
         assert found[name].dtype == dtype and torch.equal(found[name], tensor)
     before = path.read_bytes()
-    described = model.describe(path, "lstm")
-    assert described["sizes"] == model.describe(PRETRAINED, "lstm")["sizes"]
+    described = model.inspect(path, "lstm")[1]
+    assert described["sizes"] == model.inspect(PRETRAINED, "lstm")[1]["sizes"]
     assert path.read_bytes() == before  # folding is done in memory
 
 

@@ -78,7 +78,7 @@ def int8(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Int8:
 
 @pytest.fixture(scope="module")
 def judge(digits: Path, int8: Int8) -> planted_int8.Gate:
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     heard = {f"{i}.wav": audio.read(DIGITS / "test_wavs" / f"{i}.wav") for i in (0, 3, 7)}
     fp32 = layout.ncnn_files(digits / "fp32")
     return planted_int8.Gate(fp32, description, heard, LIMITS, int8.scales)

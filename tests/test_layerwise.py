@@ -11,7 +11,7 @@ from by_table import by_table
 from conftest import GOLDEN, ROOT, stored
 
 from transducer2ncnn.base import layout
-from transducer2ncnn.families.model import describe, load
+from transducer2ncnn.families.model import inspect, load
 from transducer2ncnn.formats import param, scale_table, weights
 from transducer2ncnn.formats.param import Param, parse_layer
 from transducer2ncnn.formats.scale_table import ScaleTable
@@ -264,7 +264,7 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
         "encoder": (INT8 / "encoder.int8-lstm.param", INT8 / "encoder.int8-lstm.bin"),
         "joiner": (INT8 / "joiner.int8.param", INT8 / "joiner.int8.bin"),
     }
-    description = describe(INT8 / "pretrained.pt", "lstm")
+    description = inspect(INT8 / "pretrained.pt", "lstm")[1]
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) * 0.1
     found = layerwise.errors(files, int8, description, [noise[:100], noise])
     assert found["recordings"] == 2 and found["seconds"] == pytest.approx(1.00625)
@@ -280,7 +280,7 @@ def test_a_real_model_layer_by_layer(tmp_path: Path) -> None:
 def test_every_layer_of_an_encoder_has_a_norm_behind_it(digits: Path, tmp_path: Path) -> None:
     fp32 = layout.ncnn_files(digits / "fp32")
     int8 = stored(fp32, SHIPPED["int8"], tmp_path)
-    description = describe(ROOT / "models" / "digits" / "pretrained.pt", "lstm")
+    description = inspect(ROOT / "models" / "digits" / "pretrained.pt", "lstm")[1]
     samples = audio.read(ROOT / "models" / "digits" / "test_wavs" / "0.wav")
     quantized = {part: int8[part] for part in ("encoder", "joiner")}
     found = layerwise.errors(fp32, quantized, description, [samples])["layers"]

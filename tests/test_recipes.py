@@ -194,7 +194,7 @@ def store(
     """Run the script on a golden LSTM, which is said to be of a family."""
     golden = {"lstm": INT8, "zipformer": GOLDEN / "zipformer"}[family] / "pretrained.pt"
     settings = {"decode_chunk_len": 32, "num_left_chunks": 4} if family == "zipformer" else {}
-    write_json(folder / "model.json", model.describe(golden, family, settings=settings))
+    write_json(folder / "model.json", model.inspect(golden, family, settings=settings)[1])
     command = [sys.executable, "-m", "workflow_scripts.quantize", "--precision", "p"]
     command += ["--part", part, "--recipe", recipe.to_json(), *options]
     command += ["--description", str(folder / "model.json")]
@@ -226,7 +226,7 @@ def test_how_close_they_come_on_real_words(
     """On the model that ships, which was never calibrated."""
     fp32 = layout.ncnn_files(digits / "fp32")
     files = stored(fp32, SHIPPED[recipe], tmp_path)
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     wavs = sorted((DIGITS / "test_wavs").glob("*.wav"))
     found = agreement.compare(fp32, files, description, {f.name: audio.read(f) for f in wavs})
     assert found["encoder_snr_db"] > snr

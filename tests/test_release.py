@@ -82,7 +82,7 @@ def results(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         files["int8"][part] = layout.ncnn_files(folder / "ncnn", "int8")[part]
         for plain, int8 in zip(quantized[part], files["int8"][part], strict=True):
             plain.rename(int8)
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     (folder / provenance.RECORDS).mkdir()
     records = []
     for precision in PRECISIONS:

@@ -256,7 +256,7 @@ def test_sherpa_ncnn_hears_what_plain_ncnn_hears(recipe: str, tmp_path: Path) ->
         for file in pair:  # as a folder for sherpa-ncnn has them
             shutil.copy(INT8 / f"{part}.ncnn{file.suffix}", file)
     files = stored(plain, SHIPPED[recipe], tmp_path / "ncnn")
-    description = model.describe(INT8 / "pretrained.pt", "lstm")
+    description = model.inspect(INT8 / "pretrained.pt", "lstm")[1]
     delivery.deliver(files, description, INT8 / "tokens.txt", tmp_path / "sherpa")
     wavs = sorted((INT8 / "wavs").glob("*.wav"))
     recordings = {wav.name: audio.read(wav) for wav in wavs}

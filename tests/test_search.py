@@ -127,12 +127,12 @@ def fp32(digits: Path) -> Files:
 
 @pytest.fixture(scope="module")
 def found(fp32: Files) -> list[Group]:
-    return groups.find(fp32, model.describe(MODEL / "pretrained.pt", "lstm"))
+    return groups.find(fp32, model.inspect(MODEL / "pretrained.pt", "lstm")[1])
 
 
 @pytest.fixture(scope="module")
 def task(fp32: Files) -> Task:
-    description = model.describe(MODEL / "pretrained.pt", "lstm")
+    description = model.inspect(MODEL / "pretrained.pt", "lstm")[1]
     wavs = sorted((MODEL / "test_wavs").glob("*.wav"))[:4]
     return Task(
         precision="mine",

@@ -109,7 +109,7 @@ def golden_int8(tmp_path: Path) -> dict[str, dict[str, tuple[Path, Path]]]:
 
 
 def test_parts_of_several_precisions_in_one_folder(golden_int8: dict, tmp_path: Path) -> None:
-    description = model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm")
+    description = model.inspect(GOLDEN / "int8" / "pretrained.pt", "lstm")[1]
     wavs = sorted((GOLDEN / "int8" / "wavs").glob("*.wav"))[:2]
     recordings = {wav.name: audio.read(wav) for wav in wavs}
     for encoder, joiner in (("int8", "int8"), ("int8", "fp32"), ("fp32", "int8")):
@@ -259,7 +259,7 @@ def test_int8_is_delivered(golden_int8: dict, tmp_path: Path) -> None:
     files = {part: found.get("int8", found.get("fp16")) for part, found in golden_int8.items()}
     delivery.deliver(
         files,
-        model.describe(GOLDEN / "int8" / "pretrained.pt", "lstm"),
+        model.inspect(GOLDEN / "int8" / "pretrained.pt", "lstm")[1],
         GOLDEN / "int8" / "tokens.txt",
         tmp_path / "sherpa",
     )

@@ -42,7 +42,7 @@ def made(network: Transducer, folder: Path) -> tuple[Path, dict[str, Any], layou
     export(network, folder)
     arrays = reference.make(copy.deepcopy(network), [9], segments=20)
     reference.save(folder / "reference.npz", arrays)
-    description = model.describe(DIGITS / "pretrained.pt", "lstm")
+    description = model.inspect(DIGITS / "pretrained.pt", "lstm")[1]
     return folder / "reference.npz", description, layout.ncnn_files(folder / "fp32")
 
 

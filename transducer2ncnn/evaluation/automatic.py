@@ -76,7 +76,7 @@ class Task:
     Attributes:
         precision: its name, for messages.
         fp32: param and bin of each part.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         said: what is said in each; needed where the budget has a word error rate.
         symbols: of the model's tokens, by id.

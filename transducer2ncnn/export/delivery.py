@@ -23,7 +23,7 @@ def deliver(
 
     Args:
         files: plain ncnn, of whatever precision; they keep their names.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
 
     Returns:
         The fingerprints of what was put there, by name.

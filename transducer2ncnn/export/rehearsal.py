@@ -58,7 +58,7 @@ def rehearse(folder: Path, files: Files, description: dict[str, Any]) -> None:
     Args:
         folder: a delivered model: six model files and tokens.txt.
         files: the plain ncnn files that it was made of.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
 
     Raises:
         UserError: sherpa-ncnn or ncnn cannot run the model, or they do not agree.

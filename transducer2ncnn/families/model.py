@@ -207,12 +207,5 @@ def inspect(
     }
 
 
-def describe(
-    checkpoint: str | Path, family: str, settings: Mapping[str, Value] | None = None
-) -> dict[str, Any]:
-    """The description by itself."""
-    return inspect(checkpoint, family, settings)[1]
-
-
 def _num_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

@@ -36,7 +36,7 @@ def find(name: str) -> Family:
 
 
 def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
-    """The architecture of a model, out of what ``model.describe`` returned.
+    """The architecture of a model, out of what ``model.inspect`` found.
 
     Raises:
         UserError: it describes no model of a family that there is.

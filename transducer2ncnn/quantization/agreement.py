@@ -67,7 +67,7 @@ class Reference:
 
     Args:
         files: param and bin of each part in fp32.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         seconds: of audio that are compared; what comes after that is left out.
 
@@ -171,7 +171,7 @@ def compare(
     Args:
         fp32: the reference.
         files: those delivered in the precision, some of which may be fp16 or fp32.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         precision: its name, for messages.
 

@@ -78,7 +78,7 @@ def examine(
     Args:
         fp32: the reference.
         files: those delivered in the precision, some of which may be fp16 or fp32.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name.
         precision: its name, for messages.
         formats: of each part that is quantized, the formats of its layers by name.

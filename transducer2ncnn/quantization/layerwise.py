@@ -125,7 +125,7 @@ def errors(
     Args:
         fp32: the reference; all parts.
         int8: the quantized parts.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each.
 
     Returns:

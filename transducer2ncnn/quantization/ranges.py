@@ -73,7 +73,7 @@ def measure(
     Args:
         fp32: the reference; all parts.
         int8: the other files. Inputs that fp32's graphs have no blob for are left out.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each.
 
     Raises:

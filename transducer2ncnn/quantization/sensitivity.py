@@ -76,7 +76,7 @@ def measure(
     """Measure each pair that is not in the cache yet; a line says how far it is.
 
     Args:
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         recordings: (n,) float32 samples at 16 kHz each, by name; a minute at most is taken.
         cache: a folder for this model, these recordings and this code, where each result is put
             as soon as it is there, so that a job that was ended goes on where it was.

@@ -44,7 +44,7 @@ def measure(
     """Seconds of computing for a second of audio, of each layer in each of its formats.
 
     Args:
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         samples: (n,) float32 at 16 kHz, speech.
 
     Raises:

@@ -38,7 +38,7 @@ def make(
 
     Args:
         source: where it comes from, with its files' fingerprints.
-        description: what ``model.describe`` found.
+        description: what ``model.inspect`` found.
         delivered: its files for sherpa-ncnn, by their paths in its results.
         model: its name.
         config: what of the configuration it was made with.
