@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from transducer2ncnn.base import isolated, reading
+from transducer2ncnn.base import errors, isolated, reading
 from transducer2ncnn.base.layout import delivered_files
 from transducer2ncnn.engines import recognizer, search
 from transducer2ncnn.engines.runtime import NcnnTransducer
@@ -190,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    errors.run(main)

@@ -39,7 +39,8 @@ def write_manifest(folder: Path) -> None:
     """As the job that writes it does."""
     delivered = provenance.recorded(sorted((folder / "delivered").iterdir()))
     provenance.check_delivered(folder, delivered)
-    made = provenance.make({"kind": "file"}, {"family": "lstm"}, delivered, folder.name, {}, {}, [])
+    source = {"kind": "file", "files": {}}
+    made = provenance.make(source, {"family": "lstm"}, delivered, folder.name, {}, {}, [])
     (folder / "manifest.json").write_text(json.dumps(made))
 
 

@@ -411,9 +411,17 @@ def test_the_same_bytes_from_the_same_artifacts(report: Path, tmp_path: Path) ->
     assert b"<dc:date>" not in before
 
 
-def test_a_broken_artifact_is_a_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("manifest.json", '{"model": ', "cannot be read as JSON"),
+        ("verification/headroom.json", "{}", "has no key '"),
+    ],
+)
+def test_a_broken_artifact_is_a_message(tmp_path: Path, name: str, text: str, message: str) -> None:
     options = made_up.arguments(made_up.write(tmp_path))
-    (tmp_path / "manifest.json").write_text('{"model": ')
+    broken = next(Path(x) for x in options if x.endswith(Path(name).name))
+    broken.write_text(text)
     command = [sys.executable, "-m", "workflow_scripts.make_report", "--model", "digits"]
     done = subprocess.run(
         [*command, *options, "--output", str(tmp_path / "report.html")],
@@ -422,7 +430,7 @@ def test_a_broken_artifact_is_a_message(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert f"error: {tmp_path}/manifest.json: cannot be read as JSON" in done.stderr
+    assert f"error: {broken}: {message}" in done.stderr
     assert not (tmp_path / "report.html").exists()
 
 

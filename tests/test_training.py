@@ -180,6 +180,17 @@ def test_what_cannot_be_averaged_is_named(tmp_path: Path) -> None:
         averaging.interval_mean(one, one)
 
 
+@pytest.mark.parametrize("entry", ["model", "model_avg"])
+def test_a_checkpoint_with_nan_is_named(tmp_path: Path, entry: str) -> None:
+    well, ill = {"x": torch.ones(3)}, {"x": torch.tensor([1.0, float("nan"), 1.0])}
+    paths = []
+    for i, state in enumerate((well, ill, well)):
+        numbers = {"average_period": 1, "batch_idx_train": i + 1}
+        paths.append(save(tmp_path / f"epoch-{i}.pt", state, model_avg=state, **numbers))
+    with pytest.raises(UserError, match=r"epoch-1\.pt: tensor 'x' holds NaN or infinity in 1 of"):
+        averaging.mean(paths) if entry == "model" else averaging.interval_mean(*paths[1:])
+
+
 def test_memory_does_not_grow_with_the_number_of_checkpoints(tmp_path: Path) -> None:
     """Sixteen checkpoints of 20 MB, with 80 MB of an optimizer's state each."""
     big = torch.zeros(5_000_000)

@@ -11,6 +11,7 @@ import numpy as np
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.layout import PARTS, Files
+from transducer2ncnn.base.reading import REMAKE
 from transducer2ncnn.families.contract import Architecture
 from transducer2ncnn.formats import blobs
 
@@ -42,7 +43,9 @@ class Network:
             if not Path(path).is_file():
                 raise UserError(f"{path}: no such file.")
             if load(path) != 0:
-                raise UserError(f"{path}: ncnn cannot load it (its reason is in the lines above).")
+                raise UserError(
+                    f"{path}: ncnn cannot load it; in the log, its reason is above this. {REMAKE}"
+                )
 
     def run(self, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
         """Compute the blobs named in ``outputs``, arrays in ncnn's shapes (no batch axis).

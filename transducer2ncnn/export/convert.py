@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing, scratch
+from transducer2ncnn.base.reading import REMAKE
 from transducer2ncnn.export import norms
 from transducer2ncnn.export.broadcasting import check_vectors
 from transducer2ncnn.formats import param as param_file
@@ -94,14 +95,19 @@ def _what_is_wrong(traced: str | Path, param: Path, bin_: Path) -> str:
     try:
         graph = param_file.read(param)
     except UserError as e:
-        return f"{not_whole} ({e})"
+        return f"{not_whole} ({_what(e)})"
     # Before the bin, which cannot be read where a layer's weights are not known.
     sherpa.check_layers(graph, f"{traced}, converted")
     try:
         weights.read(graph, bin_)
     except UserError as e:
-        return f"{not_whole} ({e})"
+        return f"{not_whole} ({_what(e)})"
     return ""
+
+
+def _what(error: UserError) -> str:
+    """Without what to do about a file that the workflow made: this one is gone already."""
+    return str(error).removesuffix(f" {REMAKE}")
 
 
 def _failure(traced: str | Path, status: int, wrong: str, free: int, log: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from transducer2ncnn import families
 from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.reading import MissingKeyError
 from transducer2ncnn.families.contract import Architecture, Family
 
 
@@ -51,6 +52,8 @@ def described(description: Mapping[str, Any]) -> Architecture[Any, Any]:
             for part in ("sizes", "settings")
         )
         found = family.architecture(family.sizes(**sizes), family.settings(**settings))
+    except MissingKeyError:  # which names the file, and says what to do
+        raise
     except (KeyError, TypeError, AttributeError) as e:
         raise UserError(
             f"model.json: describes no model that can be exported ({shown(str(e))})."

@@ -213,6 +213,16 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
                 "is damaged: export another checkpoint."
             )
         tensor = tensor.mul_(factor)
+    check_finite(name, tensor)
+    return tensor
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor with a value that is not finite.
+
+    Raises:
+        UserError: naming the tensor.
+    """
     # A sum keeps NaN and infinity, and takes a thirtieth of the time; it may overflow by itself.
     if not math.isfinite(tensor.sum().item()):
         bad = tensor.numel() - int(torch.isfinite(tensor).sum())
@@ -221,7 +231,6 @@ def fold_scale(name: str, stored: dict[str, Tensor]) -> Tensor:
                 f"tensor {name!r} holds NaN or infinity in {bad} of its {tensor.numel()} values. "
                 "Training diverged, or the file is damaged: export another checkpoint."
             )
-    return tensor
 
 
 def _scale_name(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from transducer2ncnn.base.errors import UserError, shown
+from transducer2ncnn.base.reading import REMAKE
 
 #: What NumPy and zipfile raise on damaged files; SyntaxError and the like by reading a header.
 DAMAGE = (
@@ -43,9 +44,11 @@ def opened(path: str | Path, what: str) -> Iterator[Mapping[str, np.ndarray]]:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
         except (*DAMAGE, OSError) as e:
-            raise UserError(f"{path}: cannot be read as {what} ({shown(str(e))}).") from None
+            raise UserError(
+                f"{path}: cannot be read as {what} ({shown(str(e))}). {REMAKE}"
+            ) from None
         if sum(entry.file_size for entry in archive.infolist()) > Path(path).stat().st_size:
-            raise UserError(f"{path}: is compressed, as {what} never are.")
+            raise UserError(f"{path}: is compressed, as {what} never are. {REMAKE}")
         yield _Arrays(path, archive, what)
 
 
@@ -68,7 +71,7 @@ class _Arrays(Mapping[str, np.ndarray]):
         except (*DAMAGE, OSError) as e:
             raise UserError(
                 f"{self._path}: cannot be read as {self._what}: array {shown(name)!r} is missing "
-                f"or damaged ({shown(str(e))})."
+                f"or damaged ({shown(str(e))}). {REMAKE}"
             ) from None
 
 

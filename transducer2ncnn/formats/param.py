@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import write_text
-from transducer2ncnn.base.reading import read_text
+from transducer2ncnn.base.reading import REMAKE, read_text
 
 MAGIC = "7767517"
 
@@ -76,11 +76,13 @@ def read(path: str | Path) -> Param:
     """
     lines = read_text(path, "an ncnn param file").splitlines()
     if not lines or lines[0].strip() != MAGIC:
-        raise UserError(f"{path}: not an ncnn param file, whose first line is {MAGIC}.")
+        raise UserError(f"{path}: not an ncnn param file, whose first line is {MAGIC}. {REMAKE}")
     try:
         num_layers, num_blobs = map(int, lines[1].split())
     except (IndexError, ValueError):
-        raise UserError(f"{path}, line 2: expected the numbers of layers and of blobs.") from None
+        raise UserError(
+            f"{path}, line 2: expected the numbers of layers and of blobs. {REMAKE}"
+        ) from None
     layers = []
     for number, line in enumerate(lines[2:], start=3):
         if line.strip():
@@ -88,11 +90,13 @@ def read(path: str | Path) -> Param:
                 layers.append(parse_layer(line))
             except (IndexError, ValueError):
                 raise UserError(
-                    f"{path}, line {number}: not a layer: {line.strip()[:200]!r}."
+                    f"{path}, line {number}: not a layer: {line.strip()[:200]!r}. {REMAKE}"
                 ) from None
     if len(layers) != num_layers:
         promised = f"{num_layers:,}" if abs(num_layers) < MAX_INTEGER else "too many"
-        raise UserError(f"{path}: line 2 promises {promised} layers, and {len(layers)} follow.")
+        raise UserError(
+            f"{path}: line 2 promises {promised} layers, and {len(layers)} follow. {REMAKE}"
+        )
     return Param(tuple(layers), num_blobs)
 
 

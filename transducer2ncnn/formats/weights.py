@@ -16,6 +16,7 @@ import numpy as np
 
 from transducer2ncnn.base.errors import UserError
 from transducer2ncnn.base.files import replacing
+from transducer2ncnn.base.reading import REMAKE
 from transducer2ncnn.formats.layers import TABLE, Expected, LayerType
 from transducer2ncnn.formats.param import Layer, Param
 
@@ -72,7 +73,7 @@ def read(param: Param, path: str | Path) -> Weights:
             raise UserError(f"{path}: layer {layer.name} asks for a {block} of {count} values.")
         end = position + dtype.itemsize * count
         if end > len(data):
-            raise UserError(f"{path}: ends within the {block} of layer {layer.name}.")
+            raise UserError(f"{path}: ends within the {block} of layer {layer.name}. {REMAKE}")
         values = np.frombuffer(data, dtype, count, position) if count else np.empty(0, dtype)
         position = end
         return values
@@ -88,7 +89,7 @@ def read(param: Param, path: str | Path) -> Weights:
                 if tag not in TAG_DTYPES:
                     raise UserError(
                         f"{path}: the {expected.name} of layer {layer.name} opens with the "
-                        f"unknown tag {tag:#010x}. Is it this param's bin?"
+                        f"unknown tag {tag:#010x}. Is it this param's bin? {REMAKE}"
                     )
                 dtype = TAG_DTYPES[tag]
             values = take(dtype, expected.count, layer, expected.name)
@@ -99,7 +100,7 @@ def read(param: Param, path: str | Path) -> Weights:
     if position != len(data):
         raise UserError(
             f"{path}: {len(data) - position} bytes are left after the weights that the param "
-            "asks for. Is it this param's bin?"
+            f"asks for. Is it this param's bin? {REMAKE}"
         )
     return weights
 

@@ -38,7 +38,7 @@ def silent(calibration: Mapping[str, Measured]) -> Iterator[str]:
         first = some([f"{wav} ({shown(calibration[wav].level)})" for wav in names], NAMED)
         yield (
             f"{len(names)} of {len(calibration)} calibration recordings are silent: {first}. "
-            "int8 learns nothing from them."
+            "They say nothing of speech, and move the scales: leave them out."
         )
 
 

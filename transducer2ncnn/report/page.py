@@ -6,9 +6,10 @@ import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
 from markupsafe import Markup
 
 from transducer2ncnn.base.layout import PARTS
@@ -35,13 +36,22 @@ from transducer2ncnn.report.filters import (
 )
 
 
+class _Environment(Environment):
+    """The templates' values; a file that lacks one is named, as ``reading.read_json`` does."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        found = super().getattr(obj, attribute)
+        # jinja makes an undefined value of any KeyError, whatever that says.
+        return obj[attribute] if isinstance(found, Undefined) and isinstance(obj, dict) else found
+
+
 def render(artifacts: Artifacts, folder: str | Path) -> str:
     """The report of one model as HTML.
 
     Args:
         folder: where it will lie, which paths of recordings lead from.
     """
-    environment = Environment(
+    environment = _Environment(
         loader=PackageLoader("transducer2ncnn.report"),
         autoescape=True,
         undefined=StrictUndefined,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from transducer2ncnn.base.errors import UserError
-from transducer2ncnn.formats.checkpoint import Checkpoint
+from transducer2ncnn.formats.checkpoint import Checkpoint, check_finite
 
 State = dict[str, Tensor]
 
@@ -23,11 +23,12 @@ def mean(paths: Sequence[Path]) -> State:
     One checkpoint at a time is read, so memory is that of two models.
 
     Raises:
-        UserError: a checkpoint cannot be opened safely, or is not of the same model.
+        UserError: a checkpoint cannot be opened safely, is not of the same model, or holds NaN or
+            infinity.
     """
-    total = {name: _computable(t) for name, t in _model(paths[0]).items()}
+    total = {name: _computable(t) for name, t in _read(Checkpoint(paths[0]), "model").items()}
     for path in paths[1:]:
-        state = _model(path)
+        state = _read(Checkpoint(path), "model")
         _check_same_model(total, state, path, paths[0])
         for name in total:
             # Taken out of it, or this model would be held while the next is read.
@@ -58,8 +59,8 @@ def interval_mean(start: Path, end: Path) -> State:
         )
     weight_end = n_end / (n_end - n_start)
     weight_start = 1 - weight_end
-    mean = {name: _computable(t) for name, t in last.state_dict("model_avg").items()}
-    before = first.state_dict("model_avg")
+    mean = {name: _computable(t) for name, t in _read(last, "model_avg").items()}
+    before = _read(first, "model_avg")
     _check_same_model(mean, before, start, end)
     for name, tensor in mean.items():
         if tensor.is_floating_point():
@@ -69,8 +70,15 @@ def interval_mean(start: Path, end: Path) -> State:
     return mean
 
 
-def _model(path: Path) -> State:
-    return Checkpoint(path).state_dict("model")
+def _read(checkpoint: Checkpoint, entry: str) -> State:
+    """What a checkpoint holds, all of it finite: an average would not tell whose fault it is."""
+    state = checkpoint.state_dict(entry)
+    for name, tensor in state.items():
+        try:
+            check_finite(name, tensor)
+        except UserError as e:
+            raise UserError(f"{checkpoint.path}: {e}") from None
+    return state
 
 
 def _averaged_batches(checkpoint: Checkpoint) -> int:

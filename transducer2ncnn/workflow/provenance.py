@@ -47,7 +47,8 @@ def make(
     """
     return {
         "model": model,
-        "source": source,
+        # Asked for by its name: what is made of the manifest needs them.
+        "source": source | {"files": source["files"]},
         **{key: value for key, value in description.items() if key != "modules"},
         "versions": {name: metadata.version(name) for name in DISTRIBUTIONS},
         "config": config,
@@ -177,7 +178,9 @@ def _fingerprints(path: Path, key: str, what: str) -> dict[str, Fingerprint]:
             for file, x in reading.read_json(path)[key].items()
         }
     except (UserError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        raise UserError(f"{path}: is no {what} that this workflow wrote.") from None
+        raise UserError(
+            f"{path}: is no {what} that this workflow wrote. {reading.REMAKE}"
+        ) from None
     for file in found:
         if not is_inside(file):
             raise UserError(f"{path}: refused, for it names the file {shown(file)!r}.")
