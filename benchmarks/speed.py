@@ -143,8 +143,8 @@ class Checkout:
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
     """A folder with the project as it is in a revision."""
     git = ["git", "-C", ROOT, "worktree"]
-    named = subprocess.run([*git[:3], "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"])
-    if named.returncode != 0:
+    look_up = [*git[:3], "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    if subprocess.run(look_up, stdout=subprocess.DEVNULL).returncode != 0:
         sys.exit(f"--against: this repository has no revision {revision!r}")
     subprocess.run([*git, "add", "--quiet", "--detach", folder, revision], check=True)
     try:
