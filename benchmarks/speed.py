@@ -142,15 +142,15 @@ class Checkout:
 @contextmanager
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
     """A folder with the project as it is in a revision."""
-    git = ["git", "-C", ROOT, "worktree"]
-    look_up = [*git[:3], "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    git = ["git", "-C", ROOT]
+    look_up = [*git, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
     if subprocess.run(look_up, stdout=subprocess.DEVNULL).returncode != 0:
         sys.exit(f"--against: this repository has no revision {revision!r}")
-    subprocess.run([*git, "add", "--quiet", "--detach", folder, revision], check=True)
+    subprocess.run([*git, "worktree", "add", "--quiet", "--detach", folder, revision], check=True)
     try:
         yield folder
     finally:
-        subprocess.run([*git, "remove", "--force", folder], check=True)
+        subprocess.run([*git, "worktree", "remove", "--force", folder], check=True)
 
 
 def compare(checkouts: dict[str, Checkout], cases: list[str], rounds: int) -> None:

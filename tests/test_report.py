@@ -415,7 +415,9 @@ def test_the_same_bytes_from_the_same_artifacts(report: Path, tmp_path: Path) ->
     ("name", "text", "message"),
     [
         ("manifest.json", '{"model": ', "cannot be read as JSON"),
+        ("manifest.json", "{}", "has no key '"),
         ("verification/headroom.json", "{}", "has no key '"),
+        ("evaluation/speed.json", "{}", "has no key '"),
     ],
 )
 def test_a_broken_artifact_is_a_message(tmp_path: Path, name: str, text: str, message: str) -> None:
